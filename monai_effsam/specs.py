@@ -1,0 +1,168 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""How an encoder wants its input (`ImageSpec`), how one image lies in it (`Placement`), and prompts.
+
+Plain frozen data, no tensors: these travel with checkpoints, exports and requests. Points are (x, y) and boxes
+(x0, y0, x1, y1) in pixels of the source image, the top left corner of the top left pixel at (0, 0); sizes are
+(H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from monai_effsam.errors import SpecError, UsageError
+
+__all__ = ["ImageSpec", "Placement", "Prompts"]
+
+Resize = Literal["stretch", "longest"]
+Intensity = Literal["uint8", "minmax"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """How one encoder wants its input; stored with every checkpoint.
+
+    Args:
+        size: model size: side of the square that the encoder sees [px].
+        resize: `stretch` fits both sides; `longest` keeps the aspect and pads right and bottom.
+        intensity: `uint8` divides 0..255 by 255, `minmax` scales each image to 0..1.
+        mean: subtracted after that, per RGB channel.
+        std: divided by after that, per RGB channel.
+        pad_value: value of padded pixels, after normalisation.
+        stride: image pixels a step of the embedding grid.
+
+    Raises:
+        SpecError: a size that the stride does not divide, or an unknown rule.
+    """
+
+    size: int
+    resize: Resize = "stretch"
+    intensity: Intensity = "uint8"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pad_value: float = 0.0
+    stride: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what no encoder could use."""
+        if self.size < 1 or self.stride < 1 or self.size % self.stride:
+            raise SpecError(f"ImageSpec: size is {self.size}, expected a positive multiple of stride {self.stride}.")
+        if self.resize not in ("stretch", "longest"):
+            raise SpecError(f"ImageSpec: resize is '{self.resize}', expected 'stretch' or 'longest'.")
+        if self.intensity not in ("uint8", "minmax"):
+            raise SpecError(f"ImageSpec: intensity is '{self.intensity}', expected 'uint8' or 'minmax'.")
+        if min(self.std) <= 0:
+            raise SpecError(f"ImageSpec: std is {self.std}, expected three positive numbers.")
+
+    @property
+    def grid(self) -> int:
+        """Side of the embedding, in cells."""
+        return self.size // self.stride
+
+    def place(self, source: Sequence[int]) -> Placement:
+        """Where an image of `source` (H, W) pixels lies in the model's frame."""
+        height, width = int(source[0]), int(source[1])
+        if height < 1 or width < 1:
+            raise SpecError(f"ImageSpec.place: source size is {height}x{width}, expected at least 1x1 pixels.")
+        content = (self.size, self.size)
+        if self.resize == "longest":
+            scale = self.size / max(height, width)
+            content = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+        return Placement(source=(height, width), content=content, frame=(self.size, self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, the inverse of `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ImageSpec:
+        """From a dictionary as `to_json` makes it; unknown keys are an error.
+
+        Raises:
+            SpecError: keys that no spec has.
+        """
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise SpecError(f"ImageSpec: unknown keys {sorted(unknown)}. The file was made by a newer version.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How one image lies in the model's square; carries coordinates both ways.
+
+    Args:
+        source: (H, W) as read [px].
+        content: (H, W) after resize, before padding [px].
+        frame: (H, W) of the tensor that the encoder sees [px].
+    """
+
+    source: tuple[int, int]
+    content: tuple[int, int]
+    frame: tuple[int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) factors from source pixels to model pixels."""
+        return self.content[1] / self.source[1], self.content[0] / self.source[0]
+
+    def to_model(self, points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+        """(x, y) points from source to model pixels."""
+        x, y = self.scale
+        return [(p[0] * x, p[1] * y) for p in points]
+
+    def to_source(self, points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+        """(x, y) points from model to source pixels."""
+        x, y = self.scale
+        return [(p[0] / x, p[1] / y) for p in points]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a user says about one object: points, one box, an earlier mask; all may be empty.
+
+    Args:
+        points: (x, y) in source pixels.
+        labels: 1 for "inside", 0 for "outside", one a point.
+        box: (x0, y0, x1, y1) in source pixels, or None.
+
+    Raises:
+        UsageError: labels that do not match the points, or a box with x1 <= x0 or y1 <= y0.
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the image."""
+        if len(self.points) != len(self.labels):
+            raise UsageError(f"prompts: {len(self.points)} points but {len(self.labels)} labels, expected one a point.")
+        if any(label not in (0, 1) for label in self.labels):
+            raise UsageError(f"prompts: point labels are {list(self.labels)}, expected 1 (inside) or 0 (outside).")
+        if self.box is not None and (self.box[2] <= self.box[0] or self.box[3] <= self.box[1]):
+            raise UsageError(f"prompts: box is {list(self.box)}, expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1.")
+
+    def __bool__(self) -> bool:
+        """Whether anything is prompted at all."""
+        return bool(self.points) or self.box is not None
+
+    def check_inside(self, source: Sequence[int]) -> None:
+        """Refuse prompts that lie outside an image of (H, W) pixels.
+
+        Raises:
+            UsageError: naming the valid range.
+        """
+        height, width = source[0], source[1]
+        for x, y in self.points:
+            if not (0 <= x < width and 0 <= y < height):
+                raise UsageError(f"point {x:g},{y:g} is outside the image, expected 0 <= X < {width}, 0 <= Y < {height}.")
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+                raise UsageError(
+                    f"box {x0:g},{y0:g},{x1:g},{y1:g} is outside the image, "
+                    f"expected 0 <= X0 < X1 <= {width}, 0 <= Y0 < Y1 <= {height}."
+                )
