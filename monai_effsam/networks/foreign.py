@@ -62,8 +62,8 @@ def _mend_torchvision() -> Any:
         return None
     import torch.library
 
-    operators = torch.library.Library("torchvision", "DEF")
+    operators = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in _OPERATORS:
-        operators.define(name + _SIGNATURE)
+        operators.define(name + _SIGNATURE)  # type: ignore[no-untyped-call]
     importlib.import_module("torchvision")
     return operators
