@@ -1,0 +1,30 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""What brings an encoder's last map to the width of the embedding."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from monai_effsam.networks.layers.layer_norm_2d import LayerNorm2d
+
+__all__ = ["SamNeck"]
+
+
+class SamNeck(nn.Sequential):
+    """Segment-anything's neck: 1x1 convolution -> channel norm -> 3x3 convolution -> channel norm, no biases.
+
+    Keys `0`..`3` as in segment-anything; (B, C_in, H, W) -> (B, C_out, H, W).
+
+    Args:
+        in_channels: C of the encoder's last map.
+        out_channels: C of the embedding.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 256) -> None:
+        """Build the four layers."""
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )

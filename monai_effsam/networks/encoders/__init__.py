@@ -1,0 +1,21 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Image encoders: image -> embedding. Who adds one adds a file here and a line below."""
+
+from monai_effsam.networks.encoders.contract import (
+    ENCODERS,
+    Encoded,
+    ImageEncoder,
+    build_encoder,
+    register_encoder,
+)
+from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
+
+__all__ = [
+    "ENCODERS",
+    "Encoded",
+    "ImageEncoder",
+    "TimmEncoder",
+    "build_encoder",
+    "fold_batch_norm",
+    "register_encoder",
+]
