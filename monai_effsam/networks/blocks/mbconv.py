@@ -24,7 +24,7 @@ class ConvNorm(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1
-    ):
+    ) -> None:
         """Build both layers with PyTorch's default initialisation."""
         super().__init__()
         self.c = nn.Conv2d(

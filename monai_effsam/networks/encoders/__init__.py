@@ -9,12 +9,14 @@ from monai_effsam.networks.encoders.contract import (
     register_encoder,
 )
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
+from monai_effsam.networks.encoders.tiny_vit import TinyVitEncoder
 
 __all__ = [
     "ENCODERS",
     "Encoded",
     "ImageEncoder",
     "TimmEncoder",
+    "TinyVitEncoder",
     "build_encoder",
     "fold_batch_norm",
     "register_encoder",
