@@ -1,0 +1,231 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""`effsam segment INPUT... -o OUT`: masks, overlays and results.jsonl, with or without prompts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_effsam.errors import UsageError
+from monai_effsam.specs import Prompts
+
+if TYPE_CHECKING:
+    from monai_effsam.inference import Outcome, Plan, Segmenter
+
+__all__ = ["HELP", "add_arguments", "load_segmenter", "parse_prompts", "run"]
+
+HELP = "outline the structures in pictures and volumes"
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `effsam segment`."""
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="pictures, volumes, folders, DICOM series folders"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="output folder")
+    parser.add_argument("--modality", metavar="NAME", help="of every input; DICOM files may tell theirs")
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="NAME", help="outline this one only; may be repeated"
+    )
+    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", help="box around the target, in pixels of the picture")
+    parser.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        metavar="X,Y[,0|1]",
+        help="point inside (1, default) or outside (0) of the target; may be repeated",
+    )
+    parser.add_argument("--ct-window", default="soft_tissue", metavar="NAME", help="intensity window of CT volumes")
+    add_model_arguments(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--resume", action="store_true", help="do only what an earlier run left undone")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON lines")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that runs the model."""
+    parser.add_argument("--model", type=Path, metavar="PATH", help="weights or bundle folder; default: the one that ships")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status: 0 all well, 1 some inputs failed, 2 bad usage (raised as `UsageError`), 130 interrupted."""
+    from monai_effsam.inference.plan import Request, default_model_path, make_plan, target_table
+
+    prompts = parse_prompts(args.box, args.point)
+    check_threads(args.threads)
+    model = args.model or default_model_path()
+    request = Request(
+        inputs=tuple(args.inputs),
+        out=args.out,
+        modality=args.modality,
+        targets=tuple(args.target),
+        prompts=prompts,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        ct_window=args.ct_window,
+    )
+    plan = make_plan(request, target_table(model))
+    if not plan.jobs:
+        print(f"nothing to do: {plan.passed} inputs are finished in {args.out}", file=sys.stderr)
+        return 0
+    reporter = Reporter(plan, json_lines=args.json, quiet=getattr(args, "quiet", False))
+    try:
+        outcomes = _segment(plan, load_segmenter(model, args.device, args.threads), reporter)
+    except KeyboardInterrupt:
+        reporter.close()
+        print(f"stopped; {reporter.finished} of {len(plan.jobs)} inputs are finished in {args.out}", file=sys.stderr)
+        return 130
+    return _exit_status(outcomes)
+
+
+def load_segmenter(model: Path, device: str, threads: int | None) -> Segmenter:
+    """The model on its device; this is where torch is loaded."""
+    import torch
+
+    from monai_effsam.checkpoints import load_model
+    from monai_effsam.inference.segmenter import Segmenter, resolve_device
+
+    place = resolve_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    return Segmenter(load_model(model), place)
+
+
+def parse_prompts(box: str | None, points: Sequence[str]) -> Prompts:
+    """`--box X0,Y0,X1,Y1` and `--point X,Y[,0|1]`, taken strictly.
+
+    Raises:
+        UsageError: not the right count of numbers, or values that make no prompt.
+    """
+    corners = None
+    if box is not None:
+        x0, y0, x1, y1 = _numbers("--box", box, (4,), "X0,Y0,X1,Y1")
+        corners = (x0, y0, x1, y1)
+    places, labels = [], []
+    for point in points:
+        values = _numbers("--point", point, (2, 3), "X,Y or X,Y,0 or X,Y,1")
+        label = values[2] if len(values) == 3 else 1.0
+        if label not in (0.0, 1.0):
+            raise UsageError(f"--point: label of '{point}' is {label:g}, expected 1 (inside) or 0 (outside).")
+        places.append((values[0], values[1]))
+        labels.append(int(label))
+    return Prompts(tuple(places), tuple(labels), corners)
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that torch cannot use.
+
+    Raises:
+        UsageError: less than one.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads: is {threads}, expected at least 1.")
+
+
+class Reporter:
+    """Tells how a run goes: results on stdout, a progress bar and failures on stderr.
+
+    Args:
+        plan: what is done.
+        json_lines: print records instead of sentences.
+        quiet: print neither; failures are told all the same.
+    """
+
+    def __init__(self, plan: Plan, *, json_lines: bool = False, quiet: bool = False) -> None:
+        self.finished = 0
+        self._json, self._quiet = json_lines, quiet
+        self._total, self._single = len(plan.jobs), len(plan.jobs) == 1
+        self._bar: Any = None
+
+    def open(self) -> None:
+        """Start the clock of the progress bar, which shows after two seconds and only on a terminal."""
+        from tqdm import tqdm
+
+        unit = "slice" if self._single else "image"
+        total = None if self._single else self._total
+        disable = True if self._quiet else None  # None: only on a terminal
+        self._bar = tqdm(total=total, unit=unit, delay=2, disable=disable, leave=False, file=sys.stderr)
+
+    def slices(self, done: int, total: int) -> None:
+        """Slices of the image that is in the network."""
+        if self._bar is not None and self._single and total > 1:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """One input is done."""
+        self.finished += 1
+        if self._bar is not None and not self._single:
+            self._bar.update(1)
+        if outcome.error is not None:
+            self._say(f"error: {outcome.error}", sys.stderr)
+        if self._json:
+            self._say(json.dumps(outcome.record, ensure_ascii=False), sys.stdout)
+        elif outcome.error is None and not self._quiet:
+            self._say(describe(outcome), sys.stdout)
+
+    def close(self) -> None:
+        """Take the progress bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, line: str, stream: Any) -> None:
+        if self._bar is None or self._bar.disable:
+            print(line, file=stream, flush=True)
+        else:
+            self._bar.write(line, file=stream)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line about an input that went well."""
+    record = outcome.record
+    parts = []
+    for target in record["targets"]:
+        if not target["found"]:
+            continue
+        size = f"{target['area_px']} px"
+        if "volume_ml" in target:
+            size = f"{target['volume_ml']:.4g} ml"
+        elif "area_mm2" in target:
+            size = f"{target['area_mm2']:.4g} mm2"
+        parts.append(f"{target['name']} {size}")
+    notes = "".join(f" ({note})" for note in record["notes"])
+    return f"{record['input']}: {', '.join(parts) or 'nothing here'}, {sum(record['ms'].values()):.0f} ms{notes}"
+
+
+def _segment(plan: Plan, segmenter: Segmenter, reporter: Reporter) -> list[Outcome]:
+    from monai_effsam.inference.run import run_plan
+
+    reporter.open()
+    try:
+        return run_plan(plan, segmenter, on_outcome=reporter.outcome, on_slices=reporter.slices)
+    finally:
+        reporter.close()
+
+
+def _exit_status(outcomes: Sequence[Outcome]) -> int:
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if len(outcomes) > 1 and failed:
+        print(f"{len(failed)} of {len(outcomes)} inputs failed", file=sys.stderr)
+    if len(outcomes) == 1 and failed and failed[0].is_usage_error:
+        return 2
+    return 1 if failed else 0
+
+
+def _numbers(option: str, text: str, counts: Sequence[int], form: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts or not all(math.isfinite(value) for value in values):
+        raise UsageError(f"{option}: is '{text}', expected {form} in pixels.")
+    return values
