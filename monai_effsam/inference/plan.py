@@ -1,0 +1,201 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""What a run will read and write, checked whole before anything heavy is loaded or any file is touched."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import monai_effsam
+from monai_effsam.data.io import CT_WINDOWS, Source, find_inputs, output_paths, read_image
+from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.inference.results import RESULTS_NAME, read_results
+from monai_effsam.specs import Prompts
+from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, targets_from_json, targets_of
+
+__all__ = ["Job", "Plan", "Request", "default_model_path", "make_plan", "target_table", "unknown_modality"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks for.
+
+    Args:
+        inputs: files, folders and DICOM series folders.
+        out: output folder; made if it is missing.
+        modality: of every input; None takes what DICOM attributes tell.
+        targets: names of the targets wanted; none means all of the modality.
+        prompts: points and box in source pixels, for a single picture.
+        overwrite: replace outputs that exist.
+        resume: pass over inputs that an earlier run into `out` finished.
+        ct_window: preset of `data.io.CT_WINDOWS` for CT volumes.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    modality: str | None = None
+    targets: tuple[str, ...] = ()
+    prompts: Prompts = field(default_factory=Prompts)
+    overwrite: bool = False
+    resume: bool = False
+    ct_window: str = "soft_tissue"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input.
+
+    Args:
+        source: what `data.io.read_image` reads.
+        label: the input as it appears in results and messages, unique in a plan.
+    """
+
+    source: Source
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that can be carried out.
+
+    Args:
+        request: as asked.
+        jobs: what is to be done, in order.
+        passed: inputs that an earlier run finished.
+    """
+
+    request: Request
+    jobs: tuple[Job, ...]
+    passed: int = 0
+
+
+def default_model_path() -> Path:
+    """The model that ships: inside the installed package, or beside it in a checkout.
+
+    Raises:
+        WeightsError: neither holds one.
+    """
+    package = Path(monai_effsam.__file__).parent
+    places = [root / "bundles" / "esp_medsam" / "models" / "model.pt" for root in (package, package.parent)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise WeightsError(f"{places[-1]}: the model that ships is missing. Name one with --model.")
+
+
+def target_table(model: Path) -> tuple[Target, ...]:
+    """The target table beside a model's weights, read without torch; the package's own if it cannot be found."""
+    cards = (model.with_suffix(".json"), model / "model.json", model / "models" / "model.json")
+    card = next((card for card in cards if card.is_file()), None)
+    if card is None:
+        return TARGETS
+    try:
+        return targets_from_json(json.loads(card.read_text(encoding="utf-8"))["targets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return TARGETS  # loading the model will say what is wrong with its card
+
+
+def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
+    """Find the inputs, name the outputs, and refuse what cannot be done; nothing is written.
+
+    Raises:
+        UsageError: wrong names or prompts, missing inputs, outputs that exist or would replace an input.
+    """
+    _check_names(request, table)
+    if request.ct_window not in CT_WINDOWS:
+        raise UnknownNameError("CT window", request.ct_window, CT_WINDOWS)
+    sources = find_inputs(request.inputs)
+    if request.prompts:
+        _check_prompts(request, sources, table)
+    elif request.modality is None and all(source.kind != "dicom" for source in sources):
+        raise UsageError(unknown_modality("modality", table))
+    if request.out.exists() and not request.out.is_dir():
+        raise UsageError(f"{request.out}: is a file, expected a folder. Choose another -o.")
+    jobs = _labelled(sources)
+    _check_inputs_stay(jobs, request.out)
+    finished = _finished(request) if request.resume else set()
+    open_jobs = tuple(job for job in jobs if job.label not in finished)
+    if not (request.overwrite or request.resume):
+        _check_new(jobs, request.out)
+    return Plan(request, open_jobs, len(jobs) - len(open_jobs))
+
+
+def unknown_modality(where: str, table: Iterable[Target]) -> str:
+    """The sentence for an input whose modality nobody told."""
+    names = ", ".join(dict.fromkeys(target.modality for target in table))
+    return f"{where}: modality is unknown, expected one of {names}. Give --modality."
+
+
+def _check_names(request: Request, table: Sequence[Target]) -> None:
+    known = tuple(dict.fromkeys(target.modality for target in table))
+    if request.modality is not None:
+        check_modality(request.modality, known)
+        find_targets(request.targets, request.modality, table)
+        return
+    everything = {target.name: target for target in table}
+    for name in request.targets:  # the modality is not known yet; a name that no modality has can be refused
+        find_targets([name], everything[name].modality if name in everything else known[0], table)
+
+
+def _check_prompts(request: Request, sources: Sequence[Source], table: Sequence[Target]) -> None:
+    """Refuse a prompt that has no single picture, no single target, or lies outside of the picture."""
+    if len(sources) != 1:
+        raise UsageError(
+            f"prompts: {len(sources)} inputs are given, expected one. Prompt one picture at a time."
+        )
+    try:
+        image = read_image(sources[0], ct_window=request.ct_window, modality=request.modality)
+    except DataError:
+        return  # the run itself reports it
+    if len(image) != 1:
+        raise UsageError(
+            f"{sources[0].path}: has {len(image)} slices, expected one for a prompt. Prompt a 2D image."
+        )
+    request.prompts.check_inside(image.size)
+    modality = request.modality or image.modality
+    if modality is None:
+        raise UsageError(unknown_modality(str(sources[0].path), table))
+    own = targets_of(modality, table)
+    chosen = find_targets(request.targets, modality, table) or own
+    if len(chosen) != 1:
+        names = ", ".join(target.name for target in chosen)
+        raise UsageError(
+            f"prompts: {len(chosen)} targets of {modality} are asked for, expected one. "
+            f"Give --target with one of {names}."
+        )
+
+
+def _labelled(sources: Sequence[Source]) -> list[Job]:
+    """A job for each input; several DICOM series of one folder are told apart by their first files."""
+    counts = Counter(source.path for source in sources)
+    return [Job(s, str(s.path if counts[s.path] == 1 else s.paths[0])) for s in sources]
+
+
+def _check_inputs_stay(jobs: Sequence[Job], out: Path) -> None:
+    inputs = {path.resolve() for job in jobs for path in job.source.paths}
+    for job in jobs:
+        for path in output_paths(job.source, out):
+            if path.resolve() in inputs:
+                raise UsageError(f"{path}: is an input and would be replaced. Choose another -o.")
+
+
+def _check_new(jobs: Sequence[Job], out: Path) -> None:
+    there = [path for job in jobs for path in output_paths(job.source, out) if path.exists()]
+    if there:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UsageError(
+            f"{there[0]}{more}: exists, expected a new file. Add --overwrite to replace what is there, "
+            "--resume to do only what is missing, or choose another -o."
+        )
+
+
+def _finished(request: Request) -> set[str]:
+    """Labels of inputs whose record has no error and whose files are there."""
+    return {
+        record["input"]
+        for record in read_results(request.out / RESULTS_NAME)
+        if "error" not in record and all((request.out / record[key]).is_file() for key in ("mask", "overlay"))
+    }
