@@ -9,6 +9,7 @@ Rasters, DICOM, NIfTI and NRRD; a new reader is one file and one line in `read.p
 from monai_effsam.data.io.find import find_inputs
 from monai_effsam.data.io.image import MAX_PIXELS, MAX_VALUES, Image, MaskGeometry, Source
 from monai_effsam.data.io.intensity import CT_WINDOWS
+from monai_effsam.data.io.label import read_label
 from monai_effsam.data.io.overlay import draw_overlay, write_overlay
 from monai_effsam.data.io.read import read_image
 from monai_effsam.data.io.write import atomic_path, output_paths, write_bytes, write_mask
@@ -25,6 +26,7 @@ __all__ = [
     "find_inputs",
     "output_paths",
     "read_image",
+    "read_label",
     "write_bytes",
     "write_mask",
     "write_overlay",

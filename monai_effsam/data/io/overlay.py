@@ -44,7 +44,7 @@ def draw_overlay(
     filled = cv2.addWeighted(rgb, 1 - _FILL, paint, _FILL, 0)
     thickness = max(1, round(max(mask.shape) / 500))
     kernel = np.ones((2 * thickness + 1, 2 * thickness + 1), np.uint8)
-    inner = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,))
     outer = cv2.dilate(mask, kernel)
     outline = (mask > 0) & ((inner != mask) | (outer != mask))
     result = np.where((mask > 0)[..., None], filled, rgb)

@@ -1,0 +1,63 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Masks that people drew: the pixel value is the label, read in the same order as their image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_effsam.data.io.image import Image
+from monai_effsam.errors import DataError
+
+__all__ = ["read_label"]
+
+
+def read_label(path: Path, image: Image) -> NDArray[np.uint8]:
+    """A label file on the grid of its image, values untouched, (N, H, W) uint8.
+
+    Args:
+        path: an 8-bit grey picture, or a NIfTI file.
+        image: what the label belongs to, as `read_image` gave it.
+
+    Raises:
+        DataError: unreadable, of another size than the image, in colour, or with values over 255.
+    """
+    view = getattr(image.geometry, "view", None)
+    values = _volume(path) if path.name.endswith((".nii", ".nii.gz")) else _picture(path)
+    if view is not None:
+        values = np.asarray(view.slices(values.reshape((*values.shape, 1, 1)[:3])))
+    if values.ndim == 2:
+        values = values[None]
+    if values.shape != (len(image), *image.size):
+        raise DataError(
+            f"{path}: mask has {'x'.join(map(str, values.shape))} pixels, its image {image.path.name} has "
+            f"{len(image)}x{image.size[0]}x{image.size[1]}. Draw it on the same image."
+        )
+    if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values)):
+        raise DataError(f"{path}: mask values are not whole numbers 0..255. Export it as a label map.")
+    return np.ascontiguousarray(values, dtype=np.uint8)
+
+
+def _picture(path: Path) -> NDArray[np.generic]:
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if values is None:
+        raise DataError(f"{path}: mask cannot be read, expected a grey PNG or a NIfTI file. Export it again.")
+    if values.ndim == 3:
+        if not (values[..., :1] == values[..., :3]).all():
+            raise DataError(
+                f"{path}: mask is in colour, expected grey values that are labels. Export a label map."
+            )
+        values = values[..., 0]
+    return np.asarray(values)
+
+
+def _volume(path: Path) -> NDArray[np.generic]:
+    import nibabel
+
+    try:
+        return np.asarray(nibabel.load(path).dataobj)
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataError(f"{path}: mask cannot be read ({error}). Export it again.") from error
