@@ -14,7 +14,7 @@ from monai_effsam.data.io.image import Image
 from monai_effsam.data.io.write import write_bytes
 from monai_effsam.errors import ShapeError
 
-__all__ = ["draw_overlay", "write_overlay"]
+__all__ = ["draw_overlay", "draw_sheet", "write_overlay"]
 
 _FILL = 0.4
 _LONGEST = 2048
@@ -71,15 +71,30 @@ def write_overlay(
         UsageError: the overlay would overwrite the input.
         DataError: the system refuses to write.
     """
-    expected = (len(image), *image.size)
-    if mask.shape != expected:
-        raise ShapeError(f"write_overlay: mask is {mask.shape}, expected {expected}. Pass one value a pixel.")
-    if len(image) == 1:
-        picture = _drawn(image, mask, colours, 0, _LONGEST, enlarge=False)
-    else:
-        picture = _montage([_drawn(image, mask, colours, i, _TILE, enlarge=True) for i in _chosen(mask)])
+    picture = draw_sheet(image, mask, colours)
     content = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     return write_bytes(out_dir / f"{image.name}_overlay.png", content, image.sources or (image.path,))
+
+
+def draw_sheet(
+    image: Image, mask: NDArray[np.uint8], colours: Mapping[int, tuple[int, int, int]] | None
+) -> NDArray[np.uint8]:
+    """What `write_overlay` writes, as (H, W, 3) uint8.
+
+    Args:
+        image: as `read_image` gave it.
+        mask: (N, H, W) uint8, in the order and the way up of `image.slices`.
+        colours: mask value -> 8-bit RGB; None leaves the mask out, to show the input beside its overlay.
+
+    Raises:
+        ShapeError: the mask has another shape than the image's slices ask for.
+    """
+    expected = (len(image), *image.size)
+    if mask.shape != expected:
+        raise ShapeError(f"draw_sheet: mask is {mask.shape}, expected {expected}. Pass one value a pixel.")
+    if len(image) == 1:
+        return _drawn(image, mask, colours, 0, _LONGEST, enlarge=False)
+    return _montage([_drawn(image, mask, colours, i, _TILE, enlarge=True) for i in _chosen(mask)])
 
 
 def _chosen(mask: NDArray[np.uint8]) -> list[int]:
@@ -95,7 +110,7 @@ def _chosen(mask: NDArray[np.uint8]) -> list[int]:
 def _drawn(
     image: Image,
     mask: NDArray[np.uint8],
-    colours: Mapping[int, tuple[int, int, int]],
+    colours: Mapping[int, tuple[int, int, int]] | None,
     index: int,
     longest: int,
     *,
@@ -108,7 +123,7 @@ def _drawn(
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
         one = cv2.resize(one, size, interpolation=cv2.INTER_NEAREST)
-    return draw_overlay(rgb, one, colours)
+    return rgb if colours is None else draw_overlay(rgb, one, colours)
 
 
 def _montage(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
