@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -47,6 +48,9 @@ def _import(name: str, package: str | None = None) -> ModuleType:
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(pip_name)
     _mend_torchvision()
+    if name not in sys.modules:
+        for stale in [m for m in sys.modules if m.startswith(f"{name}.")]:  # left by a failed import of `import monai`;
+            del sys.modules[stale]  # they would not be bound to the new module
     return importlib.import_module(name)
 
 

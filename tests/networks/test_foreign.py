@@ -82,3 +82,12 @@ def test_an_absent_package_names_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(foreign.importlib.util, "find_spec", lambda name: None if "segment" in name else name)
     with pytest.raises(MissingExtraError, match="pip install segment-anything"):
         foreign.import_segment_anything()
+
+
+def test_segment_anything_is_whole_after_monai_tried_to_import_it():
+    result = run(
+        "import monai.networks.nets\n"
+        "from monai_effsam.networks.foreign import import_segment_anything\n"
+        "print(import_segment_anything().modeling.MaskDecoder.__name__)"
+    )
+    assert result.stdout.strip() == "MaskDecoder", result.stderr
