@@ -48,7 +48,9 @@ class ImageSpec:
     def __post_init__(self) -> None:
         """Refuse what no encoder could use."""
         if self.size < 1 or self.stride < 1 or self.size % self.stride:
-            raise SpecError(f"ImageSpec: size is {self.size}, expected a positive multiple of stride {self.stride}.")
+            raise SpecError(
+                f"ImageSpec: size is {self.size}, expected a positive multiple of stride {self.stride}."
+            )
         if self.resize not in ("stretch", "longest"):
             raise SpecError(f"ImageSpec: resize is '{self.resize}', expected 'stretch' or 'longest'.")
         if self.intensity not in ("uint8", "minmax"):
@@ -65,7 +67,9 @@ class ImageSpec:
         """Where an image of `source` (H, W) pixels lies in the model's frame."""
         height, width = int(source[0]), int(source[1])
         if height < 1 or width < 1:
-            raise SpecError(f"ImageSpec.place: source size is {height}x{width}, expected at least 1x1 pixels.")
+            raise SpecError(
+                f"ImageSpec.place: source size is {height}x{width}, expected at least 1x1 pixels."
+            )
         content = (self.size, self.size)
         if self.resize == "longest":
             scale = self.size / max(height, width)
@@ -85,8 +89,11 @@ class ImageSpec:
         """
         unknown = values.keys() - {f.name for f in fields(cls)}
         if unknown:
-            raise SpecError(f"ImageSpec: unknown keys {sorted(unknown)}. The file was made by a newer version.")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            raise SpecError(
+                f"ImageSpec: unknown keys {sorted(unknown)}. The file was made by a newer version."
+            )
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +146,17 @@ class Prompts:
     def __post_init__(self) -> None:
         """Check what can be checked without the image."""
         if len(self.points) != len(self.labels):
-            raise UsageError(f"prompts: {len(self.points)} points but {len(self.labels)} labels, expected one a point.")
+            raise UsageError(
+                f"prompts: {len(self.points)} points but {len(self.labels)} labels, expected one a point."
+            )
         if any(label not in (0, 1) for label in self.labels):
-            raise UsageError(f"prompts: point labels are {list(self.labels)}, expected 1 (inside) or 0 (outside).")
+            raise UsageError(
+                f"prompts: point labels are {list(self.labels)}, expected 1 (inside) or 0 (outside)."
+            )
         if self.box is not None and (self.box[2] <= self.box[0] or self.box[3] <= self.box[1]):
-            raise UsageError(f"prompts: box is {list(self.box)}, expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1.")
+            raise UsageError(
+                f"prompts: box is {list(self.box)}, expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1."
+            )
 
     def __bool__(self) -> bool:
         """Whether anything is prompted at all."""
@@ -158,7 +171,9 @@ class Prompts:
         height, width = source[0], source[1]
         for x, y in self.points:
             if not (0 <= x < width and 0 <= y < height):
-                raise UsageError(f"point {x:g},{y:g} is outside the image, expected 0 <= X < {width}, 0 <= Y < {height}.")
+                raise UsageError(
+                    f"point {x:g},{y:g} is outside the image, expected 0 <= X < {width}, 0 <= Y < {height}."
+                )
         if self.box is not None:
             x0, y0, x1, y1 = self.box
             if x0 < 0 or y0 < 0 or x1 > width or y1 > height:

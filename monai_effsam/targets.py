@@ -13,7 +13,15 @@ from typing import Any
 
 from monai_effsam.errors import UnknownNameError, UsageError
 
-__all__ = ["MODALITIES", "TARGETS", "Target", "check_modality", "find_targets", "targets_from_json", "targets_of"]
+__all__ = [
+    "MODALITIES",
+    "TARGETS",
+    "Target",
+    "check_modality",
+    "find_targets",
+    "targets_from_json",
+    "targets_of",
+]
 
 MODALITIES: tuple[str, ...] = ("endoscopy", "ultrasound", "dermoscopy", "xray", "fundus", "ct", "mr")
 """Names of the modalities; a network stores its own list, so the order here may grow but not change."""
@@ -115,7 +123,9 @@ def targets_of(modality: str, table: Sequence[Target] = TARGETS) -> tuple[Target
     return tuple(t for t in table if t.modality == modality)
 
 
-def find_targets(names: Iterable[str], modality: str, table: Sequence[Target] = TARGETS) -> tuple[Target, ...]:
+def find_targets(
+    names: Iterable[str], modality: str, table: Sequence[Target] = TARGETS
+) -> tuple[Target, ...]:
     """The named targets of a modality, in the order asked.
 
     Raises:
