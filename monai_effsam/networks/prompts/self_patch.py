@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,31 +48,39 @@ class SelfPatchPrompter(nn.Module):
     def __init__(self, embed_dim: int = 256, *, patches: int = 1, prompt_mode: str = "soft") -> None:
         super().__init__()
         if prompt_mode not in PROMPT_MODES:
-            raise ValueError(f"SelfPatchPrompter: prompt_mode is '{prompt_mode}', expected one of {PROMPT_MODES}.")
+            raise ValueError(
+                f"SelfPatchPrompter: prompt_mode is '{prompt_mode}', expected one of {PROMPT_MODES}."
+            )
         self.prompt_mode = prompt_mode
         hidden = embed_dim // 4
         self.patch_decoder = nn.Sequential(
-            nn.Conv2d(embed_dim, hidden, 2, stride=2), LayerNorm2d(hidden), nn.GELU(), nn.Conv2d(hidden, patches, 1)
+            nn.Conv2d(embed_dim, hidden, 2, stride=2),
+            LayerNorm2d(hidden),
+            nn.GELU(),
+            nn.Conv2d(hidden, patches, 1),
         )
-        self.dense_prompter = nn.Sequential(nn.Conv2d(patches, embed_dim, 1), LayerNorm2d(embed_dim), nn.GELU())
+        self.dense_prompter = nn.Sequential(
+            nn.Conv2d(patches, embed_dim, 1), LayerNorm2d(embed_dim), nn.GELU()
+        )
 
     def forward(self, embedding: Tensor, active: Tensor | None = None) -> SelfPrompt:
         """Prompt for an embedding (B, C, h, w), h and w even.
 
         Args:
             embedding: image embedding.
-            active: indices (T_m,) of the patch maps in use; the others are silent. None: all.
+            active: indices (T_m,) of the patch maps in use; the others are not computed, so how many there are
+                changes nothing, to the bit. None: all.
 
         Returns:
             `SelfPrompt`, its `patch_logits` only of the maps in use.
         """
-        logits = self.patch_decoder(embedding)
-        weights = self._weights(logits)
-        if active is not None:
-            silent = torch.zeros_like(weights)
-            weights = silent.index_copy(1, active, weights.index_select(1, active))
-            logits = logits.index_select(1, active)
-        return SelfPrompt(logits, self.dense_prompter(F.interpolate(weights, scale_factor=2.0, mode="nearest")))
+        maps = slice(None) if active is None else active
+        last, first = cast(nn.Conv2d, self.patch_decoder[-1]), cast(nn.Conv2d, self.dense_prompter[0])
+        hidden = self.patch_decoder[:-1](embedding)
+        logits = F.conv2d(hidden, last.weight[maps], cast(Tensor, last.bias)[maps])
+        weights = F.interpolate(self._weights(logits), scale_factor=2.0, mode="nearest")
+        dense = F.conv2d(weights, first.weight[:, maps], first.bias)
+        return SelfPrompt(logits, self.dense_prompter[1:](dense))
 
     def _weights(self, logits: Tensor) -> Tensor:
         probability = torch.sigmoid(logits)
