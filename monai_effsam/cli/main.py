@@ -38,6 +38,8 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
+    "segment": Command("monai_effsam.cli.segment", "outline structures in pictures and volumes"),
+    "demo": Command("monai_effsam.cli.demo", "segment the pictures of the demo and show them on a page"),
     "targets": Command(
         "monai_effsam.cli.targets", "print what can be outlined, with mask values and colours"
     ),

@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     check_threads(args.threads)
     model = args.model or default_model_path()
     if not model.exists():
-        raise UsageError(f"--model: {model} is missing, expected a model.pt, a training run or a bundle folder.")
+        raise UsageError(
+            f"--model: {model} is missing, expected a model.pt, a training run or a bundle folder."
+        )
     request = Request(
         inputs=tuple(args.inputs),
         out=args.out,
@@ -208,17 +210,10 @@ class Reporter:
 
 def describe(outcome: Outcome) -> str:
     """One line about an input that went well."""
+    from monai_effsam.inference.results import size_text
+
     record = outcome.record
-    parts = []
-    for target in record["targets"]:
-        if not target["found"]:
-            continue
-        size = f"{target['area_px']} px"
-        if "volume_ml" in target:
-            size = f"{target['volume_ml']:.4g} ml"
-        elif "area_mm2" in target:
-            size = f"{target['area_mm2']:.4g} mm2"
-        parts.append(f"{target['name']} {size}")
+    parts = [f"{target['name']} {size_text(target)}" for target in record["targets"] if target["found"]]
     notes = "".join(f" ({note})" for note in record["notes"])
     return (
         f"{record['input']}: {', '.join(parts) or 'nothing here'}, {sum(record['ms'].values()):.0f} ms{notes}"

@@ -20,7 +20,7 @@ from typing import Any
 
 from monai_effsam.errors import DataError, UsageError
 
-__all__ = ["RESULTS_NAME", "ResultsFile", "TargetResult", "make_record", "read_results"]
+__all__ = ["RESULTS_NAME", "ResultsFile", "TargetResult", "make_record", "read_results", "size_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,15 @@ def make_record(
     if error is not None:
         record["error"] = error
     return record
+
+
+def size_text(target: Mapping[str, Any]) -> str:
+    """The extent of one target of a record, in the best unit that is known."""
+    if "volume_ml" in target:
+        return f"{target['volume_ml']:.4g} ml"
+    if "area_mm2" in target:
+        return f"{target['area_mm2']:.4g} mm2"
+    return f"{target['area_px']} px"
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

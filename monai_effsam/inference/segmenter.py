@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -103,9 +103,10 @@ class Segmenter:
     ) -> None:
         self.batch_size = batch_size
         self.model = model
+        self.network = cast(Any, model.network)  # typed as a contract, not as one class
         try:
             self.device = torch.device(device)
-            self.network: Any = model.network.eval().to(self.device, memory_format=torch.channels_last)
+            self.network.eval().to(self.device, memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"Segmenter: device '{device}' cannot be used ({reason}). Use 'cpu'.") from error

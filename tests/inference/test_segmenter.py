@@ -23,7 +23,7 @@ class Grid:
 
 
 def image_of(slices: np.ndarray, **more) -> Image:
-    values = dict(
+    values = dict(  # noqa: C408
         path=Path("x.png"), name="x", slices=slices, modality=None, spacing_mm=None, slice_step_mm=None,
         kind="raster", is_volume=False, geometry=Grid(),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from monai_effsam.data.io.find import find_inputs
 from monai_effsam.data.io.image import MAX_PIXELS, MAX_VALUES, Image, MaskGeometry, Source
 from monai_effsam.data.io.intensity import CT_WINDOWS
 from monai_effsam.data.io.label import read_label
-from monai_effsam.data.io.overlay import draw_overlay, write_overlay
+from monai_effsam.data.io.overlay import draw_overlay, draw_sheet, write_overlay
 from monai_effsam.data.io.read import read_image
 from monai_effsam.data.io.write import atomic_path, output_paths, write_bytes, write_mask
 
@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "atomic_path",
     "draw_overlay",
+    "draw_sheet",
     "find_inputs",
     "output_paths",
     "read_image",
