@@ -1,0 +1,187 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Model files of this package: `model.pt`, a plain state dict, and `model.json` beside it, all that it needs to run.
+
+`model.json` holds the network's options, an `ImageSpec` for each modality, the target table, the sha256 of `model.pt`
+and whatever else belongs on a model card (data, terms, recipe, metrics).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_effsam.errors import WeightsError
+from monai_effsam.networks.nets import EspMedSam
+from monai_effsam.specs import ImageSpec
+from monai_effsam.targets import Target, targets_from_json
+
+__all__ = ["LoadedModel", "load_model", "load_state", "read_card", "save_model"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to run, with what belongs to it.
+
+    Args:
+        network: in eval mode.
+        specs: an `ImageSpec` for each modality name.
+        targets: the target table it was trained with.
+        card: the whole of `model.json`.
+        path: of `model.pt`.
+    """
+
+    network: EspMedSam
+    specs: Mapping[str, ImageSpec]
+    targets: tuple[Target, ...]
+    card: dict[str, Any]
+    path: Path
+
+
+def save_model(
+    path: Path,
+    network: EspMedSam,
+    specs: Mapping[str, ImageSpec],
+    options: Mapping[str, Any],
+    card: Mapping[str, Any] | None = None,
+    *,
+    half: bool = True,
+) -> Path:
+    """Write `model.pt` and `model.json`, each whole or not at all.
+
+    Args:
+        path: of `model.pt`; the JSON file gets the same stem.
+        network: to be stored.
+        specs: an `ImageSpec` for each modality name.
+        options: keyword arguments that build the network again: `encoder`, `decoder` ...
+        card: further entries of `model.json`.
+        half: store floating point weights in 16 bits.
+
+    Returns:
+        `path`.
+    """
+    state = {k: _stored(v, half) for k, v in network.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    content = {
+        "format": FORMAT,
+        "network": dict(options),
+        "specs": {name: spec.to_json() for name, spec in specs.items()},
+        "targets": [t.to_json() for t in network.targets],
+        "sha256": _sha256(part),
+        **(card or {}),
+    }
+    meta = path.with_suffix(".json.part")
+    meta.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    os.replace(meta, path.with_suffix(".json"))
+    return path
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if half and value.dtype == torch.float32 else value
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+    """The model of a `model.pt`, a training run's folder or a bundle's folder.
+
+    Raises:
+        WeightsError: a file is missing, damaged, of another version, or the weights do not fit the network.
+    """
+    file = _find(Path(path))
+    card = read_card(file)
+    state = load_state(file, card.get("sha256"))
+    targets = targets_from_json(card["targets"])
+    network = EspMedSam(**{**card["network"], "targets": targets})
+    fit_weights(network, state, file)
+    network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    specs = {name: ImageSpec.from_json(values) for name, values in card["specs"].items()}
+    return LoadedModel(network, specs, targets, card, file)
+
+
+def read_card(file: Path) -> dict[str, Any]:
+    """The `model.json` beside a `model.pt`.
+
+    Raises:
+        WeightsError: it is missing, not JSON, or of a newer format.
+    """
+    meta = file.with_suffix(".json")
+    try:
+        card = json.loads(meta.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{meta}: cannot be read ({error.strerror}). It belongs beside {file.name}.") from error
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{meta}: is not JSON ({error}). Restore it from where the model came from.") from error
+    lacking = {"format", "network", "specs", "targets"} - card.keys()
+    if lacking or card["format"] > FORMAT:
+        raise WeightsError(
+            f"{meta}: is not a model description of format {FORMAT} (lacks {sorted(lacking)}). Update the package?"
+        )
+    return dict(card)
+
+
+def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """A state dict, loaded without running any code that the file may hold.
+
+    Raises:
+        WeightsError: missing, damaged, wrong checksum, or a pickle that wants to run code.
+    """
+    try:
+        found = _sha256(file)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read ({error.strerror}). Give a model.pt, a run or a bundle.") from error
+    if sha256 and found != sha256:
+        raise WeightsError(
+            f"{file}: sha256 is {found[:12]}..., expected {sha256[:12]}...; the file is damaged or was exchanged. "
+            "Restore it from where the model came from."
+        )
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{file}: is not a plain state dict and was refused, it could run code.") from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{file}: is damaged or not a PyTorch file. Restore it from where it came from.") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{file}: holds no plain state dict of tensors.")
+    return state
+
+
+def fit_weights(network: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
+    """Load a state dict strictly, and say the first wrong keys if it does not fit.
+
+    Raises:
+        WeightsError: missing, unexpected or reshaped entries.
+    """
+    own = network.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shaped = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if missing or extra or shaped:
+        raise WeightsError(
+            f"{file}: weights do not fit {type(network).__name__}: {len(missing)} missing {missing[:3]}, {len(extra)} "
+            f"unexpected {extra[:3]}, {len(shaped)} of other shape {shaped[:3]}. Use the model.json they came with."
+        )
+    network.load_state_dict(dict(state))
+
+
+def _find(path: Path) -> Path:
+    for file in (path, path / "model.pt", path / "models" / "model.pt"):
+        if file.is_file():
+            return file
+    raise WeightsError(f"{path}: no model here, expected a model.pt, or a run or bundle folder that holds one.")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,263 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Labelled slices in memory, and balanced batches of them: each batch one modality, each step a pure function of
+(seed, rank, step), so that an interrupted training continues with the very batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import Compose
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from monai_effsam.data.augmentation import AUGMENTATIONS, Augmentation
+from monai_effsam.data.io import read_image, read_label
+from monai_effsam.data.placement import apply_spec, normalise
+from monai_effsam.data.sets import Case, known_targets
+from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
+from monai_effsam.errors import DataError
+from monai_effsam.specs import ImageSpec
+from monai_effsam.targets import TARGETS, Target
+
+__all__ = ["BalancedBatches", "Batch", "LabelledSlice", "collate", "fitted", "hold_out", "load_slices"]
+
+ROOM = 1.25  # pictures are kept a quarter larger than the model's frame, for zooming in
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSlice:
+    """One picture with its label.
+
+    Args:
+        image: (H, W, 3) uint8.
+        label: (H, W) uint8; 0, or 1 + the target's place among its modality's targets.
+        modality: name.
+        stratum: its set, or set/class where the set has classes (`busi/normal`).
+        case: group it belongs to.
+        known: for each target of the modality, whether the label speaks of it.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.uint8]
+    modality: str
+    stratum: str
+    case: str
+    known: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch of one modality: image (B, 3, S, S) float32, label (B, T_m, S, S) float32, known (B, T_m) bool."""
+
+    image: Tensor
+    label: Tensor
+    known: Tensor
+    modality: int
+
+
+def hold_out(cases: Sequence[Case], fraction: float) -> tuple[list[Case], list[Case]]:
+    """Cases to train on and cases to calibrate on; whole groups, chosen by a hash of their name.
+
+    Sets of fewer than 100 cases are not cut.
+    """
+    sizes: dict[str, int] = {}
+    for case in cases:
+        sizes[case.set_name] = sizes.get(case.set_name, 0) + 1
+    train, held = [], []
+    for case in cases:
+        digest = hashlib.sha256(f"{case.set_name}/{case.group}".encode()).digest()
+        share = int.from_bytes(digest[:4], "big") / 2**32
+        (held if sizes[case.set_name] >= 100 and share < fraction else train).append(case)
+    return train, held
+
+
+def load_slices(
+    cases: Sequence[Case],
+    specs: Mapping[str, ImageSpec],
+    table: Sequence[Target] = TARGETS,
+    known_from: Sequence[Case] | None = None,
+) -> list[LabelledSlice]:
+    """Read every slice of the cases into memory, shrunk to a little more than the model size.
+
+    Args:
+        cases: what to read.
+        specs: an `ImageSpec` a modality.
+        table: the target table.
+        known_from: the cases whose sets tell which targets are known; default `cases`.
+
+    Raises:
+        DataError: a picture and its mask differ in size, or a mask holds a value that its set does not name.
+    """
+    known = known_targets(known_from or cases, table)
+    return [s for case in cases for s in _read_case(case, specs[case.modality].size, table, known[case.set_name])]
+
+
+def _read_case(
+    case: Case, size: int, table: Sequence[Target], known: tuple[bool, ...]
+) -> Iterator[LabelledSlice]:
+    image = read_image(case.image, modality=case.modality)
+    masks = read_label(case.mask, image)
+    place = {name: 1 + i for i, name in enumerate(t.name for t in table if t.modality == case.modality)}
+    stratum = f"{case.set_name}/{case.label_class}" if case.label_class else case.set_name
+    lookup = np.full(256, 255, np.uint8)
+    lookup[0] = 0
+    for value, name in case.values.items():
+        lookup[value] = place[name]
+    for index, mask in enumerate(masks):
+        label = lookup[mask]
+        if (label == 255).any():
+            raise DataError(
+                f"{case.mask}: holds the value {int(mask[label == 255][0])}, expected 0 or one of "
+                f"{sorted(case.values)}. Name it in targets.csv."
+            )
+        rgb = image.rgb(index)
+        factor = ROOM * size / max(rgb.shape[:2])
+        if factor < 1:
+            wide, high = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+            rgb = np.asarray(cv2.resize(rgb, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
+            label = np.asarray(cv2.resize(label, (wide, high), interpolation=cv2.INTER_NEAREST), np.uint8)
+        yield LabelledSlice(rgb, label, case.modality, stratum, case.group, known)
+
+
+def collate(
+    images: Sequence[npt.NDArray[np.float32]],
+    labels: Sequence[npt.NDArray[np.uint8]],
+    known: Sequence[tuple[bool, ...]],
+    modality: int,
+) -> Batch:
+    """Arrays to one `Batch`; labels become one channel a target."""
+    image = torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last)
+    index = torch.from_numpy(np.stack(labels))[:, None]
+    places = torch.arange(1, len(known[0]) + 1, dtype=torch.uint8).view(1, -1, 1, 1)
+    return Batch(image, (index == places).float(), torch.tensor(known), modality)
+
+
+class BalancedBatches(IterableDataset[Batch]):
+    """Endless balanced batches, an epoch at a time.
+
+    A step draws a modality, then for each item a stratum of it, then a slice; slices that hold a target are preferred
+    (in volumes most do not). The batch size falls with the area of the model's frame, so steps cost alike.
+
+    Args:
+        slices: what to draw from.
+        specs: an `ImageSpec` a modality.
+        modalities: the network's modalities, in its order.
+        weights: share of each set or stratum (`busi`, `busi/normal`); those not named get 0, and a set's share is
+            divided among its strata by their number of cases. Default: the square root of that number.
+        batch_area: pixels a batch, at least two pictures.
+        epoch_length: steps an epoch.
+        seed: of everything random here.
+        rank: of this process.
+        filled: share of the draws that must hold a target, for sets that have empty slices too.
+        warm_steps: for so many steps pictures are `warm_scale` times the model size ("small inputs first").
+        warm_scale: that factor.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[LabelledSlice],
+        specs: Mapping[str, ImageSpec],
+        modalities: Sequence[str],
+        *,
+        weights: Mapping[str, float] | None = None,
+        batch_area: int = 8 * 320 * 320,
+        epoch_length: int = 100,
+        seed: int = 0,
+        rank: int = 0,
+        filled: float = 0.8,
+        warm_steps: int = 0,
+        warm_scale: float = 0.75,
+    ) -> None:
+        super().__init__()
+        self.slices, self.specs, self.modalities = slices, specs, tuple(modalities)
+        self.batch_area, self.epoch_length, self.filled = batch_area, epoch_length, filled
+        self.seed, self.rank, self.epoch = seed, rank, 0
+        self.warm_steps, self.warm_scale = warm_steps, warm_scale
+        rows: dict[str, tuple[list[int], list[int]]] = {}
+        cases: dict[str, set[str]] = {}
+        for i, s in enumerate(slices):
+            rows.setdefault(s.stratum, ([], []))[int(s.label.any())].append(i)
+            cases.setdefault(s.stratum, set()).add(s.case)
+        self._rows = rows
+        share = _shares({name: len(groups) for name, groups in cases.items()}, weights)
+        modality = {s.stratum: s.modality for s in slices}
+        self._strata = {m: [n for n in share if modality[n] == m and share[n] > 0] for m in self.modalities}
+        self._share = {m: np.array([share[n] for n in names]) for m, names in self._strata.items()}
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return self.epoch_length
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the current `epoch`."""
+        for step in range(self.epoch * self.epoch_length, (self.epoch + 1) * self.epoch_length):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, the same whenever it is asked for."""
+        weight = np.array([self._share[m].sum() for m in self.modalities])
+        # all ranks draw the same modality, so that none waits for another's larger pictures
+        shared = np.random.RandomState([self.seed, step])
+        modality = self.modalities[shared.choice(len(weight), p=weight / weight.sum())]
+        random = np.random.RandomState([self.seed, self.rank, step])
+        spec = self.specs[modality]
+        size = spec.size
+        if step < self.warm_steps:
+            size = max(spec.stride * 2, round(size * self.warm_scale / (2 * spec.stride)) * 2 * spec.stride)
+        augment = self._augment(size, AUGMENTATIONS.get(modality, Augmentation()), random)
+        share = self._share[modality] / self._share[modality].sum()
+        images, labels, known = [], [], []
+        for _ in range(max(2, round(self.batch_area / size**2))):
+            chosen = self.slices[self._draw(self._strata[modality][random.choice(len(share), p=share)], random)]
+            item = augment({"image": chosen.image, "label": chosen.label})
+            images.append(normalise(item["image"], spec))
+            labels.append(item["label"])
+            known.append(chosen.known)
+        return collate(images, labels, known, self.modalities.index(modality))
+
+    def _draw(self, name: str, random: np.random.RandomState) -> int:
+        empty, filled = self._rows[name]
+        rows = filled if filled and (not empty or random.rand() < self.filled) else empty
+        return rows[random.randint(len(rows))]
+
+    @staticmethod
+    def _augment(size: int, ranges: Augmentation, random: np.random.RandomState) -> Compose:
+        steps = [
+            RandFrameWarpd(("image", "label"), size, ranges, prob=0.95),
+            RandToned("image", ranges),
+            RandDegraded("image", ranges.degrade),
+        ]
+        for step in steps:
+            step.set_random_state(state=random)
+        return Compose(steps)
+
+
+def _shares(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Share of each stratum."""
+    if not weights:
+        return {name: count**0.5 for name, count in counts.items()}
+    whole: dict[str, int] = {}
+    for name, count in counts.items():
+        if name not in weights:
+            whole[name.split("/")[0]] = whole.get(name.split("/")[0], 0) + count
+    share = {}
+    for name, count in counts.items():
+        parent = name.split("/")[0]
+        share[name] = weights[name] if name in weights else weights.get(parent, 0.0) * count / whole[parent]
+    return share
+
+
+def fitted(slices: Sequence[LabelledSlice], spec: ImageSpec, modality: int) -> Batch:
+    """Slices without variation, as inference sees them; for calibration and validation."""
+    labels = [
+        np.asarray(cv2.resize(s.label, (spec.size, spec.size), interpolation=cv2.INTER_NEAREST), np.uint8)
+        for s in slices
+    ]
+    return collate([apply_spec(s.image, spec)[0] for s in slices], labels, [s.known for s in slices], modality)

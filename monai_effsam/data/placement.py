@@ -1,0 +1,67 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""An `ImageSpec` applied to a picture and undone on the masks; numpy and OpenCV only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from monai_effsam.errors import ShapeError
+from monai_effsam.specs import ImageSpec, Placement
+
+__all__ = ["apply_spec", "normalise", "undo"]
+
+
+def normalise(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> npt.NDArray[np.float32]:
+    """Pixels (H, W, 3), 0..255, to the network's range, (3, H, W) float32."""
+    if spec.intensity == "minmax":
+        low, high = float(rgb.min()), float(rgb.max())
+        gain, offset = 1.0 / max(high - low, 1.0), low
+    else:
+        gain, offset = 1.0 / 255.0, 0.0
+    scale = (gain / np.asarray(spec.std)).astype(np.float32)
+    shift = ((-offset * gain - np.asarray(spec.mean)) / np.asarray(spec.std)).astype(np.float32)
+    out = rgb.astype(np.float32)
+    out *= scale
+    out += shift
+    return np.ascontiguousarray(out.transpose(2, 0, 1))
+
+
+def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray[np.float32], Placement]:
+    """A picture as the encoder wants it.
+
+    Args:
+        rgb: (H, W, 3), 0..255.
+        spec: the encoder's specification.
+
+    Returns:
+        (3, S, S) float32 and how the picture lies in it. Shrinking averages areas, enlarging is bilinear.
+
+    Raises:
+        ShapeError: not an (H, W, 3) uint8 array.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ShapeError(f"apply_spec: image has shape {rgb.shape} {rgb.dtype}, expected (H, W, 3) uint8.")
+    placement = spec.place(rgb.shape[:2])
+    height, width = placement.content
+    if (height, width) != rgb.shape[:2]:
+        shrinks = height <= rgb.shape[0] and width <= rgb.shape[1]
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+    image = normalise(rgb, spec)
+    rows, columns = placement.frame[0] - height, placement.frame[1] - width
+    if rows or columns:
+        image = np.pad(image, ((0, 0), (0, rows), (0, columns)), constant_values=spec.pad_value)
+    return image, placement
+
+
+def undo(logits: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float32]:
+    """Mask logits (T, h, w) over the model's frame back to the source image, (T, H, W), bilinear."""
+    rows = max(1, round(placement.content[0] * logits.shape[1] / placement.frame[0]))
+    columns = max(1, round(placement.content[1] * logits.shape[2] / placement.frame[1]))
+    height, width = placement.source
+    out = np.empty((len(logits), height, width), np.float32)
+    for layer, target in zip(logits[:, :rows, :columns], out, strict=True):
+        target[...] = cv2.resize(np.ascontiguousarray(layer), (width, height), interpolation=cv2.INTER_LINEAR)
+    return out

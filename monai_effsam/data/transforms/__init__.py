@@ -1,0 +1,7 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""MONAI dictionary transforms of this package."""
+
+from monai_effsam.data.transforms.tone import RandDegraded, RandToned
+from monai_effsam.data.transforms.warp import RandFrameWarpd
+
+__all__ = ["RandDegraded", "RandFrameWarpd", "RandToned"]

@@ -1,0 +1,81 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Random flip, turn, rotation, zoom, aspect and shift in one resampling, straight into the model's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform
+
+from monai_effsam.data.augmentation import Augmentation
+
+__all__ = ["RandFrameWarpd"]
+
+
+class RandFrameWarpd(RandomizableTransform, MapTransform):
+    """One random affine map from the source picture to the model's square; nothing is resampled twice.
+
+    Args:
+        keys: (H, W, 3) or (H, W) uint8 arrays of one size.
+        size: side of the square [px].
+        ranges: how far to go.
+        nearest: keys that hold labels.
+        prob: probability of a random map; otherwise the picture is only fitted in.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: int,
+        ranges: Augmentation,
+        nearest: KeysCollection = ("label",),
+        prob: float = 1.0,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.size = size
+        self.ranges = ranges
+        self.nearest = (nearest,) if isinstance(nearest, str) else tuple(nearest)  # type: ignore[arg-type]
+        self._turn = np.eye(2)
+        self._shift = np.zeros(2)
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the linear part and the shift, both in units of the frame."""
+        super().randomize(None)
+        self._turn, self._shift = np.eye(2), np.zeros(2)
+        if not self._do_transform:
+            return
+        draw, r = self.R, self.ranges
+        angle = np.deg2rad(draw.uniform(-r.rotate, r.rotate))
+        if r.quarter_turns:
+            angle += np.pi / 2 * draw.randint(4)
+        zoom, stretch = r.zoom ** draw.uniform(-1, 1), r.stretch ** draw.uniform(-0.5, 0.5)
+        flip = [
+            -1.0 if r.flip_x and draw.rand() < 0.5 else 1.0,
+            -1.0 if r.flip_y and draw.rand() < 0.5 else 1.0,
+        ]
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        self._turn = rotation @ np.diag([zoom * stretch * flip[0], zoom / stretch * flip[1]])
+        self._shift = draw.uniform(-r.shift, r.shift, 2)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The same dictionary with the keys warped to (size, size[, 3])."""
+        out = dict(data)
+        self.randomize()
+        for key in self.key_iterator(out):
+            height, width = out[key].shape[:2]
+            fit = np.diag([self.size / width, self.size / height])
+            linear = self._turn @ fit
+            centre = np.array([self.size / 2, self.size / 2])
+            # OpenCV puts pixel centres at integers; half a pixel each way keeps image and label in register
+            offset = centre * (1 + 2 * self._shift) - linear @ np.array([width / 2, height / 2])
+            offset += linear @ np.array([0.5, 0.5]) - 0.5
+            method = cv2.INTER_NEAREST if key in self.nearest else cv2.INTER_LINEAR
+            out[key] = cv2.warpAffine(
+                out[key], np.column_stack([linear, offset]), (self.size, self.size), flags=method
+            )
+        return out

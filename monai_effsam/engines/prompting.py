@@ -1,0 +1,110 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""A user simulated from labels: boxes with jitter and clicks, for training the promptable half."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["SimulatedPrompts", "simulate_prompts"]
+
+
+class SimulatedPrompts(NamedTuple):
+    """One object a picture, with what a user might say about it.
+
+    Attributes:
+        target: (B,), place of the object's target among the modality's.
+        label: (B, 1, H, W), the object alone.
+        valid: (B,) bool; False where the picture holds nothing.
+        points: (B, N, 2), (x, y) in pixels of the label, or None.
+        labels: (B, N), 1 inside, 0 outside, or None.
+        boxes: (B, 4), (x0, y0, x1, y1), or None.
+    """
+
+    target: Tensor
+    label: Tensor
+    valid: Tensor
+    points: Tensor | None
+    labels: Tensor | None
+    boxes: Tensor | None
+
+
+def simulate_prompts(
+    label: Tensor, known: Tensor, random: np.random.RandomState, *, jitter: float = 0.02
+) -> SimulatedPrompts:
+    """Choose a target that is there, one connected piece of it or all of it, and a box, clicks or both.
+
+    Args:
+        label: (B, T, H, W), 0 or 1.
+        known: (B, T) bool.
+        random: source of randomness.
+        jitter: standard deviation of each box side, as a fraction of the frame's side.
+    """
+    batch, _, height, width = label.shape
+    present = (label.flatten(2).amax(2) > 0) & known
+    targets = torch.zeros(batch, dtype=torch.long)
+    object_label = torch.zeros(batch, 1, height, width)
+    boxes, points = torch.zeros(batch, 4), torch.zeros(batch, 2, 2)
+    kind = ("box", "points", "both")[random.choice(3, p=[0.5, 0.35, 0.15])]
+    whole = kind == "box" and random.rand() < 0.5
+    for row in range(batch):
+        there = torch.nonzero(present[row]).flatten().tolist()
+        if not there:
+            continue
+        targets[row] = there[random.randint(len(there))]
+        mask = label[row, targets[row]].numpy() > 0.5
+        piece = mask if whole else _piece(mask, random)
+        object_label[row, 0] = torch.from_numpy(piece.astype(np.float32))
+        boxes[row] = torch.tensor(_box(piece, random, jitter))
+        points[row] = torch.tensor(_clicks(piece, random))
+    clicks = torch.tensor([1, 0]).expand(batch, 2)
+    with_points = kind != "box"
+    return SimulatedPrompts(
+        targets,
+        object_label,
+        present.any(1),
+        points if with_points else None,
+        clicks if with_points else None,
+        boxes if kind != "points" else None,
+    )
+
+
+def _piece(mask: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """One connected piece, drawn by its area."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count <= 2:
+        return mask
+    area = stats[1:, cv2.CC_STAT_AREA].astype(float)
+    return np.asarray(pieces == 1 + random.choice(count - 1, p=area / area.sum()))
+
+
+def _box(mask: np.ndarray, random: np.random.RandomState, jitter: float) -> list[float]:
+    """The object's box, every side moved by itself, still a box and inside the frame."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    height, width = mask.shape
+    x0, y0, x1, y1 = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    moved = np.array([x0, y0, x1, y1]) + random.randn(4) * jitter * np.array([width, height, width, height])
+    left, right = sorted(np.clip(moved[[0, 2]], 0, width))
+    top, bottom = sorted(np.clip(moved[[1, 3]], 0, height))
+    return [float(left), float(top), float(right), float(bottom)]
+
+
+def _clicks(mask: np.ndarray, random: np.random.RandomState) -> list[list[float]]:
+    """A click inside (half of them at the deepest pixel) and one outside."""
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    if random.rand() < 0.5:
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    else:
+        ys, xs = np.nonzero(mask)
+        pick = random.randint(len(ys))
+        y, x = ys[pick], xs[pick]
+    ys, xs = np.nonzero(~mask)
+    outside = [float(xs[0]), float(ys[0])]
+    if len(ys):
+        pick = random.randint(len(ys))
+        outside = [float(xs[pick]), float(ys[pick])]
+    return [[float(x) + 0.5, float(y) + 0.5], outside]
