@@ -142,8 +142,10 @@ class ResultsFile:
         try:
             self._compact()  # also heals a last line that was cut short
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        except OSError as error:
+        except BaseException as error:
             _unlock(self._lock)
+            if not isinstance(error, OSError):
+                raise
             raise DataError(
                 f"{self.path}: cannot be written ({error.strerror}). Choose another folder."
             ) from error
