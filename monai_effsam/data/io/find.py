@@ -47,6 +47,13 @@ def _expand(path: Path) -> list[Source]:
             raise UsageError(f"{path}: no permission to read it. Change its permissions.")
         return [Source((path,), content_kind(path), stem(path))]
     sources = [Source((p,), content_kind(p), stem(p)) for p in _files(path)]
+    dicom = [s.paths[0] for s in sources if s.kind == "dicom"]
+    if dicom:
+        from monai_effsam.data.io.series import group_series
+
+        place = {s.paths[0]: index for index, s in enumerate(sources)}
+        sources = [s for s in sources if s.kind != "dicom"] + group_series(dicom)
+        sources.sort(key=lambda s: min(place[p] for p in s.paths))
     if not sources:
         raise UsageError(f"{path}: folder holds no images, expected {' '.join(ENDINGS)} or DICOM files.")
     return sources

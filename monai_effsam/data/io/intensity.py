@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from monai_effsam.errors import DataError, UnknownNameError
 
-__all__ = ["CT_WINDOWS", "percentile_range", "scale", "to_uint8", "window_range"]
+__all__ = ["CT_WINDOWS", "non_finite_note", "percentile_range", "scale", "to_uint8", "window_range"]
 
 CT_WINDOWS: dict[str, tuple[float, float]] = {
     "soft_tissue": (400.0, 40.0),
@@ -37,19 +37,12 @@ def window_range(name: str) -> tuple[float, float]:
 
 
 def percentile_range(values: NDArray[Any]) -> tuple[float, float]:
-    """0.5 and 99.5 percentile of the finite values; their minimum and maximum where the two coincide.
+    """0.5 and 99.5 percentile of finite values; their minimum and maximum where the two coincide.
 
     Of more than 2**24 values an evenly spread subset of that order is looked at.
-
-    Raises:
-        DataError: no value is finite.
     """
     flat = values.reshape(-1)
     flat = flat[:: max(1, flat.size // _SAMPLE)]
-    if values.dtype.kind == "f":
-        flat = flat[np.isfinite(flat)]
-        if flat.size == 0:
-            raise DataError("pixel values are all NaN or infinite, expected numbers.")
     low, high = np.percentile(flat, (0.5, 99.5), method="nearest")
     if low == high:
         low, high = flat.min(), flat.max()
@@ -61,14 +54,14 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     result = np.zeros(values.shape, np.uint8)
     if not high > low:
         return result
-    kind = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+    exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
     source, target = values.reshape(-1), result.reshape(-1)
     half_span = high / 2 - low / 2
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for start in range(0, source.size, _CHUNK):
-            part = source[start : start + _CHUNK].astype(kind)
+            part: NDArray[np.floating[Any]] = source[start : start + _CHUNK].astype("f4" if exact else "f8")
             part = np.nan_to_num(part, copy=False, nan=low, posinf=high, neginf=low)
-            part = (part / 2 - kind(low / 2)) / kind(half_span)
+            part = (part / 2 - low / 2) / half_span  # halves: the span of float64 may overflow
             target[start : start + _CHUNK] = np.clip(part * 255 + 0.5, 0, 255).astype(np.uint8)
     return result
 
@@ -95,7 +88,7 @@ def to_uint8(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     low, high = float(finite.min()), float(finite.max())
     if low >= 0 and 1 < high <= 255:
         return scale(values, 0.0, 255.0), notes
-    return scale(values, *percentile_range(values)), notes
+    return scale(values, *percentile_range(finite)), notes
 
 
 def non_finite_note(values: NDArray[Any]) -> tuple[str, ...]:

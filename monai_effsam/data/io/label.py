@@ -56,8 +56,9 @@ def _picture(path: Path) -> NDArray[np.generic]:
 
 def _volume(path: Path) -> NDArray[np.generic]:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
         return np.asarray(nibabel.load(path).dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise DataError(f"{path}: mask cannot be read ({error}). Export it again.") from error

@@ -61,31 +61,29 @@ def read_nifti(source: Source, ct_window: str, modality: str | None) -> Image:
     try:
         with quiet():
             header, values = _load(path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+            affine = np.asarray(header.get_best_affine(), np.float64)
+    except DataError:
+        raise
+    except _damaged() as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(f"{path}: NIfTI cannot be read: {reason}. Copy or export the file again.") from error
-    shape = tuple(int(n) for n in header.get_data_shape())
-    affine = np.asarray(header.get_best_affine(), np.float64)
     if not np.isfinite(affine).all():
         raise DataError(
             f"{path}: affine holds NaN or infinite numbers, expected millimetres. Repair the header."
         )
-    spacing = spacing_of(affine)
-    dim_info = header.get_dim_info()[2]
-    view = slice_view(values.shape[:3], affine, 2 if len(shape) == 2 else dim_info)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    view = slice_view(values.shape[:3], affine, 2 if len(shape) == 2 else header.get_dim_info()[2])
     pixels, notes = volume_to_uint8(values, ct_window, modality, path)
     slices = np.ascontiguousarray(view.slices(pixels))
+    spacing = spacing_of(affine)
     step, row, column = (spacing[axis] for axis in view.order)
-    known = min(spacing) > 0
     return Image(
         path=path,
         name=source.name,
         slices=slices,
         modality=None,
-        spacing_mm=(row, column) if known else None,
-        slice_step_mm=step if known and len(slices) > 1 else None,
+        spacing_mm=(row, column) if row > 0 and column > 0 else None,
+        slice_step_mm=step if step > 0 and len(slices) > 1 else None,
         kind="nifti",
         is_volume=len(slices) > 1,
         geometry=NiftiGeometry(header, shape, view),
@@ -106,17 +104,22 @@ def volume_to_uint8(
     if values.ndim == 4:
         return values, ()
     notes = non_finite_note(values)
-    try:
-        is_ct = modality == "ct" or (modality is None and bool(np.nanmin(values) < _HU_BELOW) and not notes)
-        if modality is None and notes:
-            finite = values[np.isfinite(values)]
-            is_ct = finite.size > 0 and bool(finite.min() < _HU_BELOW)
-        if not is_ct or notes:
-            limits = percentile_range(values)
-            low, high = (low, high) if is_ct else limits
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    finite = values[np.isfinite(values)] if notes else values
+    if finite.size == 0:
+        raise DataError(f"{path}: voxel values are all NaN or infinite, expected numbers. Export it again.")
+    is_ct = modality == "ct" or (modality is None and bool(finite.min() < _HU_BELOW))
+    if not is_ct:
+        low, high = percentile_range(finite)
     return scale(values, low, high), notes
+
+
+def _damaged() -> tuple[type[Exception], ...]:
+    """What nibabel and gzip raise on damaged files."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    return (OSError, EOFError, ValueError, TypeError, ArithmeticError, MemoryError, zlib.error, HeaderDataError,
+            ImageFileError)  # fmt: skip
 
 
 def _load(path: Path) -> tuple[Any, NDArray[Any]]:
@@ -124,11 +127,11 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream: IO[bytes] = io.BytesIO(gzip.GzipFile(fileobj=file).read(1024)) if packed else file
+        stream = io.BytesIO(gzip.GzipFile(fileobj=file).read(1024) if packed else file.read(1024))
         header = _header(stream)
         shape = _check_shape(path, header)
         file.seek(0)
-        data: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file
+        data: Any = gzip.GzipFile(fileobj=file) if packed else file
         if header.get_data_dtype().fields:
             raw = header.raw_data_from_fileobj(data)
             colours = np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)

@@ -121,8 +121,9 @@ def _drawn(
     rgb, one = image.rgb(index), np.ascontiguousarray(mask[index])
     if factor < 1 or enlarge:
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-        one = cv2.resize(one, size, interpolation=cv2.INTER_NEAREST)
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=how), np.uint8)
+        one = np.asarray(cv2.resize(one, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     return rgb if colours is None else draw_overlay(rgb, one, colours)
 
 

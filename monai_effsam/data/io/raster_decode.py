@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageFile, TiffImagePlugin
+from PIL import ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from monai_effsam.data.io.image import MAX_PIXELS, check_size
 from monai_effsam.data.io.quiet import quiet
@@ -80,7 +80,7 @@ def decode(path: Path) -> RawPages:
         raise DataError(
             f"picture has {size} pixels, expected at most {MAX_PIXELS} (such as 8192x8192). Crop or shrink it."
         ) from error
-    except Pillow.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if tiff:
             return _deep(content, tiff[0][2])
         raise DataError(
@@ -158,7 +158,8 @@ def _deep(content: bytes, orientation: int) -> RawPages:
 
 
 def _pillow_pages(picture: ImageFile.ImageFile, count: int, orientation: int) -> RawPages:
-    pages, notes, turned = [], (), set()
+    pages, turned = list[NDArray[Any]](), set[bool]()
+    notes: tuple[str, ...] = ()
     if picture.format == "MPO" and count > 1:
         count, notes = (
             1,

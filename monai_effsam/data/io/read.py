@@ -40,6 +40,14 @@ def read_image(
         from monai_effsam.data.io.raster import read_raster
 
         return read_raster(source)
+    if kind == "dicom":
+        from monai_effsam.data.io.dicom import read_dicom
+
+        return read_dicom(source, ct_window, modality)
+    if kind == "nrrd":
+        from monai_effsam.data.io.nrrd import read_nrrd
+
+        return read_nrrd(source, ct_window, modality)
     raise DataError(f"{source.path}: {_complaint(source.paths[0])}")
 
 

@@ -37,6 +37,8 @@ def content_kind(path: Path) -> Kind | None:
             head = file.read(560)
     except OSError:
         return None
+    if head[128:132] == b"DICM":  # first, since a preamble may look like a TIFF
+        return "dicom"
     if head.startswith(_GZIP):
         head = _unpacked_head(path)
         return "nifti" if _is_nifti(head) else None
@@ -46,7 +48,7 @@ def content_kind(path: Path) -> Kind | None:
         return "nrrd"
     if _is_nifti(head):
         return "nifti"
-    return "dicom" if _is_dicom(head) else None
+    return "dicom" if _is_bare_dicom(head) else None
 
 
 def stem(path: Path) -> str:
@@ -68,12 +70,8 @@ def _is_nifti(head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
-def _is_dicom(head: bytes) -> bool:
-    """The mark of part 10 after the preamble, or a plausible first element where there is no preamble."""
-    if head[128:132] == b"DICM":
-        return True
-    if len(head) < 8:
-        return False
-    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0
-    big = head[:2] in (b"\x00\x02", b"\x00\x08") and head[2] == 0
-    return little or big
+def _is_bare_dicom(head: bytes) -> bool:
+    """A plausible first element of a DICOM file without preamble."""
+    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\0"
+    big = head[:2] in (b"\x00\x02", b"\x00\x08") and head[2:3] == b"\0"
+    return len(head) >= 8 and (little or big)
