@@ -8,7 +8,7 @@ different studies can be read with one table. Codes are SNOMED CT concepts, for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from monai_effsam.errors import UnknownNameError, UsageError
@@ -145,6 +145,29 @@ def find_targets(
             raise UnknownNameError("target", name, own)
         found.append(own[name])
     return tuple(found)
+
+
+def own_target(name: str, modality: str, table: Sequence[Target] = TARGETS) -> Target:
+    """The table's target of that name and modality, or a new one with the next free value.
+
+    Raises:
+        UnknownNameError: the modality is unknown.
+        UsageError: no value is left below 256.
+    """
+    check_modality(modality)
+    named = [t for t in table if t.name == name]
+    for target in named:
+        if target.modality == modality:
+            return target
+    if named:  # known from another modality: same value, colour and concept
+        return replace(named[0], modality=modality)
+    value = 1 + max(t.value for t in table)
+    if value > 255:
+        raise UsageError(
+            f"target '{name}': all mask values up to 255 are taken. Remove targets from the table."
+        )
+    colour = (value * 67 % 200 + 40, value * 131 % 200 + 40, value * 29 % 200 + 40)
+    return Target(name, modality, value, colour, "49755003", "Morphologically abnormal structure")
 
 
 def targets_from_json(rows: Iterable[dict[str, Any]]) -> tuple[Target, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monai_effsam.errors import DataError, UnknownNameError
-from monai_effsam.targets import TARGETS, Target, check_modality, find_targets
+from monai_effsam.targets import TARGETS, Target, check_modality
 
 __all__ = ["Case", "known_targets", "read_datalist", "read_set", "read_sets", "set_names"]
 
@@ -50,7 +50,9 @@ def set_names(root: Path) -> tuple[str, ...]:
     Raises:
         DataError: no `targets.csv`.
     """
-    return tuple(dict.fromkeys(row["set"] for row in _rows(root / "targets.csv", ("set", "modality", "target"))))
+    return tuple(
+        dict.fromkeys(row["set"] for row in _rows(root / "targets.csv", ("set", "modality", "target")))
+    )
 
 
 def read_sets(root: Path, names: Sequence[str] | None = None, split: str | None = None) -> list[Case]:
@@ -87,7 +89,6 @@ def read_set(folder: Path, split: str | None = None) -> list[Case]:
         raise DataError(f"{table}: no rows for set '{folder.name}', expected one a target. Add them.")
     modality = check_modality(own[0]["modality"])
     values = {int(row["label_value"]): row["target"] for row in own}
-    find_targets(values.values(), modality)
     return [
         Case(
             folder / row["image"],
@@ -118,7 +119,9 @@ def read_datalist(path: Path, modality: str, values: dict[int, str], name: str |
     for key, split in (("training", "train"), ("validation", "val")):
         for entry in content.get(key, []):
             if "image" not in entry or "label" not in entry:
-                raise DataError(f"{path}: an entry of '{key}' lacks 'image' or 'label'. Give both, relative to the file.")
+                raise DataError(
+                    f"{path}: an entry of '{key}' lacks 'image' or 'label'. Give both, relative to the file."
+                )
             image, mask = path.parent / entry["image"], path.parent / entry["label"]
             group = str(entry.get("case", image.stem))
             cases.append(Case(image, mask, modality, values, group, split, name or path.stem))
@@ -156,7 +159,9 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Expected a CSV table with {', '.join(columns)}.") from error
+        raise DataError(
+            f"{path}: cannot be read ({error}). Expected a CSV table with {', '.join(columns)}."
+        ) from error
     if rows and (absent := [c for c in columns if c not in rows[0]]):
         raise DataError(f"{path}: lacks the columns {', '.join(absent)}, expected {', '.join(columns)}.")
     return rows

@@ -40,7 +40,9 @@ def calibrate_presence(
         logits, labels, known = [], [], []
         for start in range(0, len(own), batch):
             part = fitted(own[start : start + batch], specs[modality], index)
-            encoded = network.encode(part.image.to(device), torch.full((len(part.image),), index, device=device))
+            encoded = network.encode(
+                part.image.to(device), torch.full((len(part.image),), index, device=device)
+            )
             logits.append(network.decode(encoded, index).presence_logits.cpu())
             labels.append(part.label.flatten(2).amax(2))
             known.append(part.known)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +17,10 @@ from ignite.handlers import EMAHandler, ProgressBar
 from monai.utils import set_determinism
 from torch import nn
 
-from monai_effsam.checkpoints import load_model, load_state, save_model
+from monai_effsam.checkpoints import load_model, save_model
+from monai_effsam.checkpoints.transfer import transfer_weights
 from monai_effsam.data.balanced import BalancedBatches, hold_out, load_slices
-from monai_effsam.data.sets import Case, read_sets
+from monai_effsam.data.sets import Case
 from monai_effsam.engines.calibration import calibrate_presence
 from monai_effsam.engines.self_prompting import (
     Schedule,
@@ -102,9 +102,7 @@ class Recipe:
         return {"encoder": dict(self.encoder), "decoder": dict(self.decoder)}
 
 
-def build_network(
-    recipe: Recipe, targets: Sequence[Target] = TARGETS, init: Path | None = None
-) -> EspMedSam:
+def build_network(recipe: Recipe, targets: Sequence[Target] = TARGETS, init: Path | None = None) -> EspMedSam:
     """The recipe's network.
 
     Args:
@@ -116,18 +114,17 @@ def build_network(
         WeightsError: `init` does not fit.
     """
     if init is not None and init.suffix == ".safetensors":
-        network = EspMedSam(
-            {**recipe.encoder, "fold": False}, targets, decoder=recipe.decoder
-        )
+        network = EspMedSam({**recipe.encoder, "fold": False}, targets, decoder=recipe.decoder)
         _load_trunk(network, init)
         return network
     network = EspMedSam(**recipe.network_options(), targets=targets)
     if init is not None:
         source = load_model(init)
-        own = network.state_dict()
-        fitting = {k: v for k, v in source.network.state_dict().items() if k in own and own[k].shape == v.shape}
-        log.info("%d of %d tensors taken from %s", len(fitting), len(own), init)
-        network.load_state_dict(fitting, strict=False)
+        state, missed = transfer_weights(
+            network.state_dict(), network.targets, source.network.state_dict(), source.targets
+        )
+        network.load_state_dict(state)
+        log.info("%s: all but %d of %d tensors taken", init, len(missed), len(state))
     return network
 
 
@@ -196,7 +193,13 @@ def train(
     if ranks > 1:
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True)
     trainer = self_prompting_trainer(
-        step, loader, optimizer, schedule, epochs=recipe.epochs, epoch_length=recipe.epoch_length, device=device
+        step,
+        loader,
+        optimizer,
+        schedule,
+        epochs=recipe.epochs,
+        epoch_length=recipe.epoch_length,
+        device=device,
     )
     average = EMAHandler(network, momentum=recipe.ema)
     average.attach(trainer, event=Events.ITERATION_COMPLETED)
@@ -207,7 +210,12 @@ def train(
     shipped = average.ema_model
     if rank == 0:
         fitted = calibrate_presence(shipped, load_slices(held, specs, targets, known_from=cases), specs)
-        content = {"recipe": asdict(recipe), "calibration": fitted, "data": _summary(fit, held), **(card or {})}
+        content = {
+            "recipe": asdict(recipe),
+            "calibration": fitted,
+            "data": _summary(fit, held),
+            **(card or {}),
+        }
         save_model(out / "model.pt", shipped, specs, recipe.network_options(), content)
     idist.barrier()
     return out / "model.pt"
@@ -257,7 +265,9 @@ class _Keeper:
     def _restore(self, trainer: Engine) -> None:
         state = torch.load(self.file, map_location="cpu", weights_only=True)
         if state["recipe"] != self.recipe:
-            raise UsageError(f"{self.file}: was made with another recipe. Choose a new --out, or the same options.")
+            raise UsageError(
+                f"{self.file}: was made with another recipe. Choose a new --out, or the same options."
+            )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])  # type: ignore[attr-defined]
         trainer.state.epoch = state["epoch"]
@@ -276,13 +286,15 @@ class _Keeper:
             },
             part_file,
         )
-        os.replace(part_file, self.file)
+        part_file.replace(self.file)
 
     def _cut_log(self, iteration: int) -> None:
         """Drop lines of steps that will be done again."""
         lines = []
         if iteration and self.log_file.is_file():
-            lines = [ln for ln in self.log_file.read_text().splitlines() if json.loads(ln)["step"] <= iteration]
+            lines = [
+                ln for ln in self.log_file.read_text().splitlines() if json.loads(ln)["step"] <= iteration
+            ]
         self.log_file.write_text("".join(f"{line}\n" for line in lines))
 
     def _log(self, trainer: Engine) -> None:

@@ -1,0 +1,99 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Weights of one target table for another: what is shared as it is, what targets and modalities own by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from monai_effsam.targets import Target
+
+__all__ = ["transfer_weights"]
+
+_TARGET_ROWS = (
+    "decoder.mask_query.weight",
+    "prompter.patch_decoder.3.weight",
+    "prompter.patch_decoder.3.bias",
+    "presence_scale",
+    "presence_shift",
+)
+_TARGET_COLUMNS = ("prompter.dense_prompter.0.weight",)
+_TARGET_MODULE = re.compile(r"(decoder\.output_hypernetworks_mlps\.)(\d+)(\..*)")
+_MODALITY_ROWS = re.compile(r"encoder\..*\.?(token|token_bias)$")
+_MODALITY_MODULE = re.compile(r"(encoder\.(?:.*\.)?experts\.)(\d+)(\.\d+\..*)")
+
+
+def transfer_weights(
+    own: Mapping[str, Tensor],
+    own_targets: Sequence[Target],
+    source: Mapping[str, Tensor],
+    source_targets: Sequence[Target],
+) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict for a network of `own_targets`, filled from one of `source_targets`.
+
+    Args:
+        own: state of the new network; what the source lacks stays as it is here.
+        own_targets: its target table.
+        source: state of the trained network, of the same architecture.
+        source_targets: its target table.
+
+    Returns:
+        The filled state, and the keys that could not be filled at all.
+    """
+    targets = _places(
+        [(t.modality, t.name) for t in own_targets], [(t.modality, t.name) for t in source_targets]
+    )
+    modalities = _places(_modalities(own_targets), _modalities(source_targets))
+    filled, missed = {}, []
+    for key, value in own.items():
+        new = _take(key, value, source, targets, modalities)
+        filled[key] = value if new is None else new
+        if new is None:
+            missed.append(key)
+    return filled, missed
+
+
+def _modalities(targets: Sequence[Target]) -> list[str]:
+    return list(dict.fromkeys(t.modality for t in targets))
+
+
+def _places(own: Sequence[object], source: Sequence[object]) -> dict[int, int]:
+    """Place in our list -> place in the source's, for what both have."""
+    return {i: list(source).index(name) for i, name in enumerate(own) if name in source}
+
+
+def _take(
+    key: str,
+    value: Tensor,
+    source: Mapping[str, Tensor],
+    targets: Mapping[int, int],
+    modalities: Mapping[int, int],
+) -> Tensor | None:
+    """The source's tensor for a key of ours, its rows put in our order; None if there is none that fits."""
+    for pattern, places in ((_TARGET_MODULE, targets), (_MODALITY_MODULE, modalities)):
+        if match := pattern.fullmatch(key):
+            place = places.get(int(match[2]))
+            found = None if place is None else source.get(f"{match[1]}{place}{match[3]}")
+            return found if found is not None and found.shape == value.shape else None
+    found = source.get(key)
+    if found is None:
+        return None
+    if key in _TARGET_ROWS:
+        return _rows(value, found, targets)
+    if key in _TARGET_COLUMNS:
+        return _rows(value.transpose(0, 1), found.transpose(0, 1), targets).transpose(0, 1).contiguous()
+    if _MODALITY_ROWS.fullmatch(key):
+        return _rows(value, found, modalities)
+    return found if found.shape == value.shape else None
+
+
+def _rows(own: Tensor, source: Tensor, places: Mapping[int, int]) -> Tensor:
+    if len(source) == 1 == len(own):  # one patch map for all targets
+        return source
+    out = own.clone()
+    if places:
+        out[torch.tensor(list(places))] = source[torch.tensor(list(places.values()))].to(own.dtype)
+    return out

@@ -1,0 +1,251 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Train the self-prompting model on your own labelled images, or on many sets at once.
+
+DATA is a folder of sets with targets.csv and splits.csv, a folder of image/mask pairs (give --modality and --target),
+or a MONAI datalist (the same). Training starts from the shipped model unless --init says otherwise; --resume goes on
+after an interruption, with the same batches and the same loss curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_effsam.cli.common import add_options, check_device
+from monai_effsam.errors import DataError, UsageError
+from monai_effsam.targets import MODALITIES, Target, check_modality, own_target
+
+if TYPE_CHECKING:
+    from monai_effsam.data.sets import Case
+    from monai_effsam.engines.training_run import Recipe
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="labelled images, see above")
+    add_options(parser, "out", "device", "seed", "overwrite", required=("out",))
+    parser.add_argument("--sets", metavar="A,B", help="only these sets of DATA (default: all)")
+    parser.add_argument("--modality", metavar="NAME", help=f"of pairs and datalists: {', '.join(MODALITIES)}")
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="what mask value VALUE (default 1, 2, ...) means; repeat for several",
+    )
+    parser.add_argument(
+        "--init", metavar="PATH", help="model, run, bundle or timm trunk to start from, or 'none'"
+    )
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="JSON with fields of the training recipe")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
+    parser.add_argument(
+        "--epoch-length", type=int, metavar="N", help="steps an epoch (default: the recipe's)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="data-parallel processes (default: one a GPU, or one a CPU core)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that can be checked, then train."""
+    targets = _named_targets(args)
+    _check_out(args)
+    fields = _recipe_fields(args)
+    from monai_effsam.engines.training_run import Recipe
+
+    cases = _cases(args, targets)
+    try:
+        recipe = Recipe(**fields)
+    except TypeError as error:
+        raise UsageError(
+            f"{args.recipe}: {error}. Fields: {', '.join(f.name for f in dataclasses.fields(Recipe))}."
+        ) from error
+    table = _table(cases)
+    init = _init(args)
+    device = check_device(args.device)
+    _warn_of_duplicates(cases)
+    training = [case for case in cases if case.split == "train"]
+    print(
+        f"{len(training)} cases of {len({c.set_name for c in training})} sets, {len(table)} targets -> {args.out}"
+    )
+    _launch(args, recipe, training, table, init, device)
+    print(f"model: {args.out / 'model.pt'}  (try: effsam segment IMAGE --model {args.out} -o OUT)")
+    return 0
+
+
+def _named_targets(args: argparse.Namespace) -> dict[int, str]:
+    """--target options as mask value -> name."""
+    values: dict[int, str] = {}
+    for place, text in enumerate(args.target, 1):
+        name, _, value = text.partition("=")
+        if value and not (value.isdecimal() and 0 < int(value) < 256):
+            raise UsageError(
+                f"--target {text}: mask value is '{value}', expected 1..255, as in --target polyp=1."
+            )
+        number = int(value or place)
+        if number in values:
+            raise UsageError(
+                f"--target {text}: mask value {number} is already '{values[number]}'. Give another."
+            )
+        values[number] = name
+    if args.modality:
+        check_modality(args.modality)
+    return values
+
+
+def _check_out(args: argparse.Namespace) -> None:
+    if not args.data.exists():
+        raise UsageError(
+            f"{args.data}: no such file or folder. Give a folder of sets or pairs, or a datalist."
+        )
+    model, checkpoint = args.out / "model.pt", args.out / "checkpoint.pt"
+    if checkpoint.exists() and not (args.resume or args.overwrite):
+        raise UsageError(
+            f"{args.out}: holds a run already. Give --resume to continue it, or --overwrite to begin anew."
+        )
+    if model.exists() and not (args.resume or args.overwrite):
+        raise UsageError(f"{model}: exists. Give another --out, or --overwrite.")
+
+
+def _recipe_fields(args: argparse.Namespace) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if args.recipe:
+        try:
+            fields = json.loads(args.recipe.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise UsageError(f"{args.recipe}: not a readable JSON file ({error}).") from error
+    for name in ("epochs", "epoch_length"):
+        if getattr(args, name) is not None:
+            if getattr(args, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected at least 1.")
+            fields[name] = getattr(args, name)
+    fields["seed"] = args.seed
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
+    from monai_effsam.data.pairs import read_pairs
+    from monai_effsam.data.sets import read_datalist, read_sets
+
+    if (args.data / "targets.csv").is_file():
+        cases = read_sets(args.data, args.sets.split(",") if args.sets else None)
+    elif not (args.modality and values):
+        raise UsageError(
+            f"{args.data}: holds no targets.csv, so --modality and --target are needed, "
+            "for example --modality endoscopy --target polyp."
+        )
+    elif args.data.is_file():
+        cases = read_datalist(args.data, args.modality, values)
+    else:
+        cases = read_pairs(args.data, args.modality, values, seed=args.seed)
+    if not any(case.split == "train" for case in cases):
+        raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
+    return cases
+
+
+def _table(cases: Sequence[Case]) -> tuple[Target, ...]:
+    """The targets that the cases label, modality by modality, known ones in the table's order."""
+    table: list[Target] = []
+    for modality in MODALITIES:
+        names = {n: v for c in cases if c.modality == modality for v, n in c.values.items()}
+        own = [own_target(name, modality) for name in names]
+        for target in sorted(own, key=lambda t: t.value):
+            taken = {t.value for t in table if t.name != target.name}
+            value = target.value if target.value not in taken else 1 + max(taken)
+            table.append(dataclasses.replace(target, value=value))
+    return tuple(table)
+
+
+def _init(args: argparse.Namespace) -> Path | None:
+    if args.init == "none":
+        return None
+    if args.init:
+        path = Path(args.init)
+        if not path.exists():
+            raise UsageError(f"--init {path}: no such file or folder.")
+        return path
+    from monai_effsam.inference import default_model_path
+
+    return default_model_path()
+
+
+def _warn_of_duplicates(cases: Sequence[Case]) -> None:
+    from monai_effsam.data.duplicates import warn_of_duplicates
+
+    warn_of_duplicates(cases)
+
+
+def _launch(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    table: tuple[Target, ...],
+    init: Path | None,
+    device: str,
+) -> None:
+    import torch
+
+    from monai_effsam.engines.training_run import train
+
+    if args.overwrite and not args.resume:
+        for name in ("checkpoint.pt", "losses.jsonl"):
+            (args.out / name).unlink(missing_ok=True)
+    gpu = device.startswith("cuda")
+    count = args.processes or (torch.cuda.device_count() if gpu else os.cpu_count() or 1)
+    settings = {"targets": table, "init": init, "resume": args.resume}
+    if count == 1:
+        train(recipe, cases, args.out, device=device, **settings)
+        return
+    import ignite.distributed as idist
+
+    # glibc returns freed activations to the system at once and faults them in again: keep them (15 % of a CPU step)
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32 - 1))
+    with idist.Parallel(backend="nccl" if gpu else "gloo", nproc_per_node=count) as parallel:
+        parallel.run(_part, recipe, cases, args.out, "cuda" if gpu else "cpu", count, settings)
+
+
+def _part(
+    rank: int,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    out: Path,
+    device: str,
+    count: int,
+    settings: dict[str, Any],
+) -> None:
+    """One process's part of the training."""
+    import torch
+
+    _follow_parent()
+
+    from monai_effsam.engines.training_run import train
+
+    if device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    train(recipe, cases, out, device=f"cuda:{rank}" if device == "cuda" else device, **settings)
+
+
+def _follow_parent() -> None:
+    """End this process when its parent is gone (killed, say): nobody would stop it otherwise."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
