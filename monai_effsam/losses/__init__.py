@@ -3,5 +3,6 @@
 
 from monai_effsam.losses.mask import SelfPromptMaskLoss
 from monai_effsam.losses.patch import PatchPromptLoss, patch_target
+from monai_effsam.losses.self_prompting import SelfPromptingLoss, SelfPromptingTerms
 
-__all__ = ["PatchPromptLoss", "SelfPromptMaskLoss", "patch_target"]
+__all__ = ["PatchPromptLoss", "SelfPromptMaskLoss", "SelfPromptingLoss", "SelfPromptingTerms", "patch_target"]
