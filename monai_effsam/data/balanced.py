@@ -234,9 +234,10 @@ class BalancedBatches(IterableDataset[Batch]):
             RandToned("image", ranges),
             RandDegraded("image", ranges.degrade),
         ]
-        for step in steps:
+        chain = Compose(steps)
+        for step in steps:  # after Compose, which seeds its transforms anew with MONAI's global seed
             step.set_random_state(state=random)
-        return Compose(steps)
+        return chain
 
 
 def _shares(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> dict[str, float]:
