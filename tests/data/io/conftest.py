@@ -1,0 +1,67 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Small DICOM files made on the spot, and the decoders that the core installs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+CLASSES = {
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "US": "1.2.840.10008.5.1.4.1.1.6.1",
+    "DX": "1.2.840.10008.5.1.4.1.1.1.1",
+    "ES": "1.2.840.10008.5.1.4.1.1.77.1.1",
+    "OT": "1.2.840.10008.5.1.4.1.1.7",
+}
+
+Maker = Callable[..., Path]
+
+
+@pytest.fixture
+def make_dicom(tmp_path: Path) -> Maker:
+    """A function that writes a DICOM file: pixels (H, W), (N, H, W) or (..., 3), and any attributes."""
+
+    def make(name: str, pixels: np.ndarray, modality: str = "OT", **attributes: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = attributes.get("SOPClassUID", CLASSES.get(modality, CLASSES["OT"]))
+        data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        data.SOPClassUID, data.Modality = meta.MediaStorageSOPClassUID, modality
+        colour = pixels.ndim > 2 and pixels.shape[-1] == 3
+        data.SamplesPerPixel = 3 if colour else 1
+        data.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+        if colour:
+            data.PlanarConfiguration = 0
+        frames = pixels.shape[: pixels.ndim - 2 - colour]
+        if frames:
+            data.NumberOfFrames = frames[0]
+        data.Rows, data.Columns = pixels.shape[len(frames) : len(frames) + 2]
+        data.BitsAllocated = data.BitsStored = pixels.dtype.itemsize * 8
+        data.HighBit = data.BitsStored - 1
+        data.PixelRepresentation = int(pixels.dtype.kind == "i")
+        data.is_little_endian, data.is_implicit_VR = True, False
+        data.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+        for key, value in attributes.items():
+            setattr(data, key, value)
+        data.save_as(path, write_like_original=False)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def core_decoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only the decoders that the core depends on, whatever else is installed here."""
+    ours = ("numpy_handler", "pillow_handler", "rle_handler")
+    handlers = [h for h in pydicom.config.pixel_data_handlers if h.__name__.endswith(ours)]
+    monkeypatch.setattr(pydicom.config, "pixel_data_handlers", handlers)
+    return
+    yield
