@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     )
     plan = make_plan(request, target_table(model))
     if not plan.jobs:
-        print(f"nothing to do: {plan.passed} inputs are finished in {args.out}", file=sys.stderr)
+        print(f"nothing to do: all inputs ({plan.passed}) are finished in {args.out}", file=sys.stderr)
         return 0
     reporter = Reporter(plan, json_lines=args.json, quiet=args.quiet)
     try:
