@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import numpy.typing as npt
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
 
-__all__ = ["apply_spec", "normalise", "undo"]
+__all__ = ["apply_spec", "label_map", "normalise", "undo"]
 
 
 def normalise(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> npt.NDArray[np.float32]:
@@ -65,3 +67,32 @@ def undo(logits: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[n
     for layer, target in zip(logits[:, :rows, :columns], out, strict=True):
         target[...] = cv2.resize(np.ascontiguousarray(layer), (width, height), interpolation=cv2.INTER_LINEAR)
     return out
+
+
+def label_map(
+    logits: npt.NDArray[np.float32], shown: npt.NDArray[np.bool_], values: Sequence[int], placement: Placement
+) -> npt.NDArray[np.uint8]:
+    """One map of mask values from one layer of logits a target.
+
+    A pixel gets the value of the most probable of the targets whose probability is at least 0.5 there. One target is
+    enlarged at a time, to stay small in memory.
+
+    Args:
+        logits: (T, h, w) over the model's frame.
+        shown: (T,), False for targets to be left out.
+        values: T mask values, 1..255.
+        placement: how the source image lies in the frame.
+
+    Returns:
+        (H, W), 0 where no target is.
+    """
+    mask = np.zeros(placement.source, np.uint8)
+    best = np.zeros(placement.source, np.float32)  # logit 0 is probability 0.5
+    for row, value in enumerate(values):
+        if not shown[row] or not (logits[row] >= 0).any():  # interpolation does not rise above its neighbours
+            continue
+        full = undo(logits[row : row + 1], placement)[0]
+        wins = (full >= best) & ((mask == 0) | (full > best))
+        mask[wins] = value
+        np.copyto(best, full, where=wins)
+    return mask

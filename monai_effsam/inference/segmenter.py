@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_effsam.data.placement import apply_spec, undo
+from monai_effsam.data.placement import apply_spec, label_map
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.results import TargetResult
 from monai_effsam.specs import Placement, Prompts
@@ -166,7 +166,7 @@ class Segmenter:
         shown = np.ones_like(presence, dtype=bool) if prompts else presence >= PRESENT
         values = [target.value for target in chosen]
         mask = np.stack(
-            [_label_map(logits[b], shown[b], values, encoding.placement) for b in range(len(encoding))]
+            [label_map(logits[b], shown[b], values, encoding.placement) for b in range(len(encoding))]
         )
         return Decoding(mask, chosen, quality, presence)
 
@@ -245,22 +245,6 @@ def _check_prompted(slices: int, chosen: Sequence[Target], modality: str) -> Non
         raise UsageError(
             f"prompts: {modality} has {len(chosen)} targets, expected one. Choose one of {names}."
         )
-
-
-def _label_map(
-    logits: NDArray[np.float32], shown: NDArray[np.bool_], values: Sequence[int], placement: Placement
-) -> NDArray[np.uint8]:
-    """(T, h, w) mask logits of one slice -> (H, W) values; one target at a time, to stay small in memory."""
-    mask = np.zeros(placement.source, np.uint8)
-    best = np.zeros(placement.source, np.float32)  # logit 0 is probability 0.5
-    for row, value in enumerate(values):
-        if not shown[row] or not (logits[row] >= 0).any():  # interpolation does not rise above its neighbours
-            continue
-        full = undo(logits[row : row + 1], placement)[0]
-        wins = (full >= best) & ((mask == 0) | (full > best))
-        mask[wins] = value
-        np.copyto(best, full, where=wins)
-    return mask
 
 
 def _results(image: Image, mask: NDArray[np.uint8], parts: Sequence[Decoding]) -> tuple[TargetResult, ...]:
