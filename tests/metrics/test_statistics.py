@@ -1,0 +1,88 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Spread, bootstrap and paired test."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from monai_effsam.errors import MissingExtraError, ShapeError
+from monai_effsam.metrics import bootstrap_interval, paired_p_value, spread_of
+
+
+def test_spread_of_five_scores():
+    spread = spread_of([0.0, 0.4, 0.5, 0.9, 1.0])
+    assert (spread.n, spread.groups, spread.median, spread.below_half) == (5, 5, 0.5, 0.4)
+    assert spread.mean == pytest.approx(0.56)
+    assert spread.tenth == pytest.approx(0.16)
+    assert 0.0 <= spread.low < spread.mean < spread.high <= 1.0
+
+
+def test_no_scores_no_spread():
+    assert spread_of([]) is None
+
+
+def test_spread_becomes_short_json():
+    spread = spread_of([1 / 3, 2 / 3], ["a", "a"])
+    assert spread.to_json() == {
+        "n": 2, "groups": 1, "mean": 0.5, "low": 0.5, "high": 0.5, "median": 0.5, "tenth": 0.3667, "below_half": 0.5,
+    }  # fmt: skip
+
+
+def test_interval_has_the_width_that_theory_gives():
+    values = np.random.default_rng(0).normal(0.8, 0.1, 400)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.002)
+    assert high == pytest.approx(values.mean() + half, abs=0.002)
+
+
+def test_interval_depends_on_the_seed_alone():
+    values = [0.1, 0.7, 0.8, 0.9]
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+    assert bootstrap_interval(values, seed=3, repeats=50) != bootstrap_interval(values, seed=4, repeats=50)
+
+
+def test_copies_of_a_patients_slice_teach_nothing_new():
+    values = [0.2, 0.6, 0.9]
+    copies = [v for v in values for _ in range(10)]
+    names = [name for name in "abc" for _ in range(10)]
+    assert bootstrap_interval(copies, names) == pytest.approx(bootstrap_interval(values))
+    low, high = bootstrap_interval(copies)
+    assert high - low < 0.5 * np.subtract(*bootstrap_interval(values)[::-1])
+
+
+def test_groups_of_unequal_size_are_weighted_by_their_items():
+    low, high = bootstrap_interval([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"], level=0.4)
+    assert (low, high) == (0.75, 0.75)
+
+
+def test_bootstrap_wants_one_group_a_value():
+    with pytest.raises(ShapeError, match="2 values and 1 groups, expected one group a value"):
+        bootstrap_interval([0.1, 0.2], ["a"])
+
+
+def test_wilcoxon_on_paper():
+    pytest.importorskip("scipy")
+    better = [0.1, 0.2, 0.3, 0.4, 0.5]
+    worse = [0.09, 0.18, 0.27, 0.36, 0.45]
+    assert paired_p_value(better, worse) == pytest.approx(2 / 2**5)  # all signs equal: one of 32, two sides
+    assert paired_p_value(better, better) == 1.0
+
+
+def test_pairs_must_be_pairs():
+    with pytest.raises(ShapeError, match="1 and 2 values"):
+        paired_p_value([0.1], [0.1, 0.2])
+
+
+def test_the_paired_test_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without_scipy(name, *rest, **more):
+        if name.startswith("scipy"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_scipy)
+    with pytest.raises(MissingExtraError, match="pip install scipy"):
+        paired_p_value([0.1], [0.2])
