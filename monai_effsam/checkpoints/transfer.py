@@ -22,8 +22,8 @@ _TARGET_ROWS = (
 )
 _TARGET_COLUMNS = ("prompter.dense_prompter.0.weight",)
 _TARGET_MODULE = re.compile(r"(decoder\.output_hypernetworks_mlps\.)(\d+)(\..*)")
-_MODALITY_ROWS = re.compile(r"encoder\..*\.?(token|token_bias)$")
-_MODALITY_MODULE = re.compile(r"(encoder\.(?:.*\.)?experts\.)(\d+)(\.\d+\..*)")
+_MODALITY_ROWS = re.compile(r"encoder\.(?:.*\.)?(token|token_bias)$")
+_MODALITY_MODULE = re.compile(r"(encoder\.(?:.*\.)?(?:experts|controllers)\.)(\d+)(\..*)")
 
 
 def transfer_weights(
