@@ -1,8 +1,9 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-# Every target builds what it needs: Python 3.10 or newer (tested with 3.11) and pip are enough to begin with.
+# Every target builds what it needs: Python 3.11 or newer and pip are enough to begin with.
 # PYTHON=/path/to/python chooses the interpreter of a new environment; PYTEST="-k name" adds options to the tests.
 
-PYTHON ?= $(shell for python in python3.11 python3; do "$$python" -c '' 2>/dev/null && echo "$$python" && break; done)
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 PYTEST ?=
 RUN := .venv/bin/python
 READY := .venv/.ready
@@ -37,6 +38,7 @@ clean:  ## remove caches and outputs, keep the environment
 	find monai_effsam tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found. Name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv; the first time takes a few minutes."
 	$(RUN) -m pip install -q -c constraints.txt torch

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "monai_effsam"
 
 LEAVES = {"errors", "specs", "targets"}
 BELOW_ENGINES = {"networks", "losses", "metrics", "nas", "data", "checkpoints"}
-BELOW_LABELLING = BELOW_ENGINES | {"inference", "reports", "engines"}
+BELOW_LABELLING = BELOW_ENGINES | {"inference", "reports", "engines", "evaluation"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "specs": {"errors"},
@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "inference": LEAVES | {"networks", "data", "checkpoints"},
     "reports": LEAVES | {"metrics", "data"},
     "engines": LEAVES | BELOW_ENGINES,
+    "evaluation": LEAVES | {"metrics", "data", "checkpoints", "inference", "reports"},
     "labelling": LEAVES | BELOW_LABELLING,
     "cli": LEAVES | BELOW_LABELLING | {"labelling"},
 }

@@ -5,12 +5,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from monai_effsam import __version__
-
-tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
 
 
 def canonical(requirement):
