@@ -87,12 +87,16 @@ def label_map(
         (H, W), 0 where no target is.
     """
     mask = np.zeros(placement.source, np.uint8)
-    best = np.zeros(placement.source, np.float32)  # logit 0 is probability 0.5
+    best: npt.NDArray[np.float32] | None = None
     for row, value in enumerate(values):
         if not shown[row] or not (logits[row] >= 0).any():  # interpolation does not rise above its neighbours
             continue
         full = undo(logits[row : row + 1], placement)[0]
-        wins = (full >= best) & ((mask == 0) | (full > best))
+        wins = full >= 0  # logit 0 is probability 0.5
+        if best is None:
+            best = full
+        else:
+            wins &= full > best
+            np.copyto(best, full, where=wins)
         mask[wins] = value
-        np.copyto(best, full, where=wins)
     return mask

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 AHEAD = 3
 """Images that wait between two stages at most."""
+
+HELD_BYTES = 128 * 2**20
+"""No further image is read while those on their way hold more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +99,45 @@ def run_plan(
             if on_outcome:
                 on_outcome(outcomes[-1])
 
-    with ResultsFile(out) as results, _threads() as (reader, writer):
+    budget = _Budget()
+    with ResultsFile(out) as results, _threads(budget) as (reader, writer):
         pending: deque[Future[Outcome]] = deque()
-        for work in _read_ahead(plan, reader, segmenter.model.targets):
+        for work in _read_ahead(plan, reader, segmenter.model.targets, budget):
             _segment(work, plan, segmenter, on_slices)
-            pending.append(writer.submit(_write, work, plan, results, segmenter.model.targets))
+            pending.append(writer.submit(_write, work, plan, results, segmenter.model.targets, budget))
             settle(pending, AHEAD)
         settle(pending, 0)
     return outcomes
 
 
+class _Budget:
+    """How many bytes the images on their way hold; who reads waits while that is too much."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def wait(self) -> None:
+        """Until there is room; what takes the room is ahead in the line, so that it will be given back."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._held <= HELD_BYTES)
+
+    def add(self, count: int) -> None:
+        """Take (or with a negative count, give back) so many bytes."""
+        with self._changed:
+            self._held += count
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+
 @contextmanager
-def _threads() -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+def _threads(budget: _Budget) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
     """A reading and a writing thread; on leaving, what they have begun is finished and the rest is dropped."""
     reader = ThreadPoolExecutor(1, "effsam-read")
     writer = ThreadPoolExecutor(1, "effsam-write")
@@ -114,27 +145,32 @@ def _threads() -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
         yield reader, writer
     finally:
         reader.shutdown(wait=False, cancel_futures=True)
+        budget.close()
         writer.shutdown(wait=True, cancel_futures=True)
         reader.shutdown(wait=True)
 
 
-def _read_ahead(plan: Plan, reader: ThreadPoolExecutor, table: Sequence[Target]) -> Iterator[_Work]:
+def _read_ahead(
+    plan: Plan, reader: ThreadPoolExecutor, table: Sequence[Target], budget: _Budget
+) -> Iterator[_Work]:
     """Inputs in order, a few of them read in advance."""
     futures: deque[Future[_Work]] = deque()
     for job in plan.jobs:
-        futures.append(reader.submit(_read, job, plan, table))
+        futures.append(reader.submit(_read, job, plan, table, budget))
         if len(futures) >= AHEAD:
             yield futures.popleft().result()
     while futures:
         yield futures.popleft().result()
 
 
-def _read(job: Job, plan: Plan, table: Sequence[Target]) -> _Work:
+def _read(job: Job, plan: Plan, table: Sequence[Target], budget: _Budget) -> _Work:
     work = _Work(job)
+    budget.wait()
     start = time.perf_counter()
     with _failures_go_to(work):
         asked = plan.request.modality
         image = read_image(job.source, ct_window=plan.request.ct_window, modality=asked)
+        budget.add(image.slices.nbytes)
         work.image, work.notes = image, image.notes
         work.modality, work.modality_source = (asked, "caller") if asked else (image.modality, "dicom")
         if work.modality is None:
@@ -162,7 +198,19 @@ def _segment(
         work.ms = {**(work.ms or {}), **work.segmentation.ms}
 
 
-def _write(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target]) -> Outcome:
+def _write(
+    work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target], budget: _Budget
+) -> Outcome:
+    """Mask, overlay and line of one input; its pixels are given up afterwards."""
+    try:
+        return _write_all(work, plan, results, table)
+    finally:
+        if work.image is not None:
+            budget.add(-work.image.slices.nbytes)
+            work.image = work.segmentation = None
+
+
+def _write_all(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target]) -> Outcome:
     """Mask, overlay and line of one input: all three, or only a line that holds the error."""
     files: dict[str, str] = {}
     with _failures_go_to(work):

@@ -151,6 +151,27 @@ def test_reading_is_ahead_of_the_network_but_not_far(go, picture, segmenter, mon
     assert max(seen) <= AHEAD + 1
 
 
+def test_large_images_are_read_one_at_a_time(go, picture, segmenter, monkeypatch):
+    monkeypatch.setattr(run_module, "HELD_BYTES", 1000)  # each holds 3072 bytes
+    alive, most = set(), []
+    read_image, write_overlay = run_module.read_image, run_module.write_overlay
+
+    def watched_read(source, **options):
+        alive.add(source.name)
+        most.append(len(alive))
+        return read_image(source, **options)
+
+    def watched_write(image, *args):
+        path = write_overlay(image, *args)
+        alive.discard(image.name)
+        return path
+
+    monkeypatch.setattr(run_module, "read_image", watched_read)
+    monkeypatch.setattr(run_module, "write_overlay", watched_write)
+    assert [o.error for o in go(*[picture(f"{i}.png") for i in range(6)])] == [None] * 6
+    assert most == [1] * 6
+
+
 def test_writing_overlaps_the_network(go, picture, segmenter, monkeypatch):
     second, write_mask, segment = threading.Event(), run_module.write_mask, segmenter.segment
 
