@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "check_modality",
     "find_targets",
+    "own_target",
     "targets_from_json",
     "targets_of",
 ]

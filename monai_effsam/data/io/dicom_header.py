@@ -17,7 +17,7 @@ from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
 
 __all__ = [
-    "DAMAGED", "affine_of", "check_image", "first", "frame_count", "functional", "modality_of", "normal_of",
+    "DAMAGED", "affine_of", "check_image", "first_number", "frame_count", "functional", "modality_of", "normal_of",
     "open_dicom", "orientation_of", "positions_of", "spacing_of",
 ]  # fmt: skip
 
@@ -84,7 +84,7 @@ def modality_of(data: Any) -> str | None:
     return _MODALITIES.get(str(data.get("Modality") or "").strip().upper())
 
 
-def first(value: Any) -> float | None:
+def first_number(value: Any) -> float | None:
     """The first number of a value that may be missing, empty or multiple; None where it is none."""
     if value is not None and not isinstance(value, (str, bytes, int, float)) and hasattr(value, "__len__"):
         value = value[0] if len(value) else None
@@ -121,7 +121,7 @@ def spacing_of(data: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
 def _pair(value: Any) -> tuple[float, float] | None:
     if value is None or not hasattr(value, "__len__") or len(value) != 2:
         return None
-    row, column = first(value[0]), first(value[1])
+    row, column = first_number(value[0]), first_number(value[1])
     return (row, column) if row and column and row > 0 and column > 0 else None
 
 
@@ -130,7 +130,7 @@ def _ultrasound_spacing(data: Any) -> tuple[float, float] | None:
     found = set()
     for region in data.get("SequenceOfUltrasoundRegions") or ():
         units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
-        x, y = first(region.get("PhysicalDeltaX")), first(region.get("PhysicalDeltaY"))
+        x, y = first_number(region.get("PhysicalDeltaX")), first_number(region.get("PhysicalDeltaY"))
         if region.get("RegionSpatialFormat") == 1 and units == {_CENTIMETRES} and x and y:
             found.add((round(abs(y) * 10, 9), round(abs(x) * 10, 9)))
     return found.pop() if len(found) == 1 else None

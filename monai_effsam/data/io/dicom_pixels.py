@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
-from monai_effsam.data.io.dicom_header import DAMAGED, first, frame_count, functional
+from monai_effsam.data.io.dicom_header import DAMAGED, first_number, frame_count, functional
 from monai_effsam.data.io.intensity import scale, to_uint8
 from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
@@ -178,8 +178,8 @@ def grey_values(data: Any, frames: NDArray[Any]) -> NDArray[Any]:
 
 def _rescale(data: Any, frame: int) -> tuple[float, float] | None:
     group = "PixelValueTransformationSequence"
-    slope = first(functional(data, frame, group, "RescaleSlope"))
-    intercept = first(functional(data, frame, group, "RescaleIntercept"))
+    slope = first_number(functional(data, frame, group, "RescaleSlope"))
+    intercept = first_number(functional(data, frame, group, "RescaleIntercept"))
     return None if slope is None or intercept is None else (slope, intercept)
 
 
@@ -193,8 +193,8 @@ def ct_values(data: Any, modality: str | None) -> bool:
 def voi_window(data: Any) -> Window | None:
     """The first window that the file proposes, None where there is none or it has no width."""
     group = "FrameVOILUTSequence"
-    centre = first(functional(data, 0, group, "WindowCenter"))
-    width = first(functional(data, 0, group, "WindowWidth"))
+    centre = first_number(functional(data, 0, group, "WindowCenter"))
+    width = first_number(functional(data, 0, group, "WindowWidth"))
     if centre is None or width is None or width <= 0:
         return None
     function = str(functional(data, 0, group, "VOILUTFunction") or "LINEAR").strip().upper()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GridGeometry", "SliceView", "lps_to_ras", "nifti_bytes", "slice_view", "spacing_of"]
+__all__ = ["GridGeometry", "SliceView", "lps_to_ras", "nifti_bytes", "slice_axis", "slice_view", "spacing_of"]
 
 _CLEARLY = 1.2
 _FEWER = 3.0

@@ -19,7 +19,7 @@ from monai_effsam.data.io.intensity import non_finite_note, percentile_range, sc
 from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
 
-__all__ = ["read_nifti", "volume_to_uint8"]
+__all__ = ["NiftiGeometry", "read_nifti", "volume_to_uint8"]
 
 _HU_BELOW = -500.0
 

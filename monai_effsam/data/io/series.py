@@ -85,7 +85,7 @@ def _placed(path: Path) -> tuple[Hashable, _Slice] | None:
         shape = (data.get("Rows"), data.get("Columns"), data.get("SamplesPerPixel"))
         key = (path.parent, str(data.get("SeriesInstanceUID")), shape, plane, spacing)
         along = float(positions[0] @ header.normal_of(directions))
-        numbers = [header.first(data.get(tag)) or 0.0 for tag in ("InstanceNumber", "SeriesNumber")]
+        numbers = [header.first_number(data.get(tag)) or 0.0 for tag in ("InstanceNumber", "SeriesNumber")]
     except header.DAMAGED:
         return None
     return key, _Slice(path, along, numbers[0], int(numbers[1]))
