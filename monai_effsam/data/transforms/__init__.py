@@ -1,7 +1,25 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """MONAI dictionary transforms of this package."""
 
+from monai_effsam.data.transforms.fit import (
+    Fitted,
+    FitToSpecd,
+    ReadLabeld,
+    StoredGridd,
+    UndoSpecd,
+    collate_one,
+)
 from monai_effsam.data.transforms.tone import RandDegraded, RandToned
 from monai_effsam.data.transforms.warp import RandFrameWarpd
 
-__all__ = ["RandDegraded", "RandFrameWarpd", "RandToned"]
+__all__ = [
+    "FitToSpecd",
+    "Fitted",
+    "RandDegraded",
+    "RandFrameWarpd",
+    "RandToned",
+    "ReadLabeld",
+    "StoredGridd",
+    "UndoSpecd",
+    "collate_one",
+]
