@@ -28,7 +28,6 @@ ROOMS: dict[str, set[str]] = {
     "reports": LEAVES | {"metrics", "data"},
     "evaluation": LEAVES | {"metrics", "data", "checkpoints", "inference", "reports"},
     "engines": LEAVES | BELOW_ENGINES,
-    "evaluation": LEAVES | {"metrics", "data", "checkpoints", "inference", "reports"},
     "labelling": LEAVES | BELOW_LABELLING,
     "cli": LEAVES | BELOW_LABELLING | {"labelling"},
 }
