@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""`effsam evaluate`: a table from a data root, in one command."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from monai_effsam.cli.main import main
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    """Two noisy skin pictures with a block as label."""
+    folder = tmp_path / "data" / "isic2018"
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    label = np.zeros((20, 30), np.uint8)
+    label[5:15, 5:20] = 1
+    noise = np.random.default_rng(0)
+    rows = [["image", "mask", "split", "case", "label_class"]]
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), noise.integers(0, 256, (20, 30, 3), np.uint8))
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), label)
+        rows.append([f"images/{name}.png", f"masks/{name}.png", "val", name, ""])
+    write(folder / "splits.csv", rows)
+    rows = [["set", "modality", "target", "label_value"], ["isic2018", "dermoscopy", "skin_lesion", "1"]]
+    write(folder.parent / "targets.csv", rows)
+    return folder.parent
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture
+def evaluate(data_root, tiny_model, tmp_path):
+    """Runs the command on the CPU with the tiny model."""
+    base = [
+        "evaluate",
+        str(data_root),
+        "-o",
+        str(tmp_path / "out"),
+        "--model",
+        str(tiny_model),
+        "--device",
+        "cpu",
+    ]
+    return lambda *words: main([*base, *words])
+
+
+def test_the_table_is_printed_and_written_where_asked(evaluate, tmp_path, capsys):
+    page = tmp_path / "docs" / "page.md"
+    assert evaluate("--write-docs", str(page)) == 0
+    printed = capsys.readouterr().out
+    assert "| ISIC lesion | 2 | 2 |" in printed
+    assert page.read_text().strip() == printed.strip() == (tmp_path / "out" / "table.md").read_text().strip()
+    summary = json.loads(page.with_suffix(".json").read_text())
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (tmp_path / "out" / "isic2018" / "a_overlay.png").is_file()
+
+
+def test_no_path_of_this_machine_stands_in_the_page(evaluate, tmp_path):
+    evaluate("-q")
+    text = (tmp_path / "out" / "table.md").read_text() + (tmp_path / "out" / "summary.json").read_text()
+    assert str(tmp_path) not in text
+
+
+def test_json_prints_the_summary(evaluate, capsys):
+    assert evaluate("--json", "--seed", "3", "--threads", "1") == 0
+    made = json.loads(capsys.readouterr().out)["made"]
+    assert (made["seed"], made["threads"], made["split"]) == (3, 1, "val")
+    assert made["command"].endswith("--seed 3 --model MODEL --threads 1")
+
+
+BAD = {
+    "unknown set": (["--sets", "isic"], "Did you mean 'isic2018'?"),
+    "no such split": (["--split", "test"], "no file of the split 'test'"),
+    "docs that are no page": (["--write-docs", "out.txt"], "expected a file that ends with .md"),
+    "threads": (["--threads", "0"], "expected at least 1"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), BAD.values(), ids=BAD)
+def test_bad_usage_is_status_2_one_line_and_no_output(evaluate, tmp_path, capsys, words, said):
+    assert evaluate(*words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_data_root_is_named(tmp_path, tiny_model, capsys):
+    assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]) == 1
+    assert "targets.csv" in capsys.readouterr().err
+
+
+def test_a_file_that_fails_is_status_1_and_named(evaluate, data_root, tmp_path, capsys):
+    (data_root / "isic2018" / "images" / "b.png").write_bytes(b"")
+    assert evaluate() == 1
+    assert "b.png" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
