@@ -22,9 +22,9 @@ from monai_effsam.data.io import read_image, read_label
 from monai_effsam.data.placement import apply_spec, normalise
 from monai_effsam.data.sets import Case, known_targets
 from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
-from monai_effsam.errors import DataError
+from monai_effsam.errors import DataError, UnknownNameError
 from monai_effsam.specs import ImageSpec
-from monai_effsam.targets import TARGETS, Target
+from monai_effsam.targets import TARGETS, Target, targets_of
 
 __all__ = ["BalancedBatches", "Batch", "LabelledSlice", "collate", "fitted", "hold_out", "load_slices"]
 
@@ -70,7 +70,8 @@ def hold_out(cases: Sequence[Case], fraction: float) -> tuple[list[Case], list[C
     sizes: dict[str, int] = {}
     for case in cases:
         sizes[case.set_name] = sizes.get(case.set_name, 0) + 1
-    train, held = [], []
+    train: list[Case] = []
+    held: list[Case] = []
     for case in cases:
         digest = hashlib.sha256(f"{case.set_name}/{case.group}".encode()).digest()
         share = int.from_bytes(digest[:4], "big") / 2**32
@@ -94,9 +95,12 @@ def load_slices(
 
     Raises:
         DataError: a picture and its mask differ in size, or a mask holds a value that its set does not name.
+        UnknownNameError: a target that is not in the table.
     """
     known = known_targets(known_from or cases, table)
-    return [s for case in cases for s in _read_case(case, specs[case.modality].size, table, known[case.set_name])]
+    return [
+        s for case in cases for s in _read_case(case, specs[case.modality].size, table, known[case.set_name])
+    ]
 
 
 def _read_case(
@@ -104,25 +108,27 @@ def _read_case(
 ) -> Iterator[LabelledSlice]:
     image = read_image(case.image, modality=case.modality)
     masks = read_label(case.mask, image)
-    place = {name: 1 + i for i, name in enumerate(t.name for t in table if t.modality == case.modality)}
+    place = {t.name: i for i, t in enumerate(targets_of(case.modality, table), 1)}
     stratum = f"{case.set_name}/{case.label_class}" if case.label_class else case.set_name
     lookup = np.full(256, 255, np.uint8)
     lookup[0] = 0
     for value, name in case.values.items():
+        if name not in place:
+            raise UnknownNameError(f"{case.set_name}: {case.modality} target", name, place)
         lookup[value] = place[name]
     for index, mask in enumerate(masks):
         label = lookup[mask]
         if (label == 255).any():
             raise DataError(
                 f"{case.mask}: holds the value {int(mask[label == 255][0])}, expected 0 or one of "
-                f"{sorted(case.values)}. Name it in targets.csv."
+                f"{sorted(case.values)}. Name it in targets.csv, or as --target NAME=VALUE."
             )
         rgb = image.rgb(index)
         factor = ROOM * size / max(rgb.shape[:2])
         if factor < 1:
             wide, high = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
             rgb = np.asarray(cv2.resize(rgb, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
-            label = np.asarray(cv2.resize(label, (wide, high), interpolation=cv2.INTER_NEAREST), np.uint8)
+            label = _resized_label(label, (high, wide))
         yield LabelledSlice(rgb, label, case.modality, stratum, case.group, known)
 
 
@@ -158,9 +164,12 @@ class BalancedBatches(IterableDataset[Batch]):
         filled: share of the draws that must hold a target, for sets that have empty slices too.
         warm_steps: for so many steps pictures are `warm_scale` times the model size ("small inputs first").
         warm_scale: that factor.
+
+    Raises:
+        DataError: there are no slices, or none whose set has a weight.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one flat list, as in a recipe
         self,
         slices: Sequence[LabelledSlice],
         specs: Mapping[str, ImageSpec],
@@ -186,7 +195,13 @@ class BalancedBatches(IterableDataset[Batch]):
             rows.setdefault(s.stratum, ([], []))[int(s.label.any())].append(i)
             cases.setdefault(s.stratum, set()).add(s.case)
         self._rows = rows
-        share = _shares({name: len(groups) for name, groups in cases.items()}, weights)
+        counts = {name: len(groups) for name, groups in cases.items()}
+        share = _shares(counts, weights)
+        if not sum(share.values()) > 0:
+            raise DataError(
+                f"BalancedBatches: weights name none of the sets {', '.join(counts) or '(there are no slices)'}, "
+                "expected at least one. Give it a share."
+            )
         modality = {s.stratum: s.modality for s in slices}
         self._strata = {m: [n for n in share if modality[n] == m and share[n] > 0] for m in self.modalities}
         self._share = {m: np.array([share[n] for n in names]) for m, names in self._strata.items()}
@@ -215,7 +230,9 @@ class BalancedBatches(IterableDataset[Batch]):
         share = self._share[modality] / self._share[modality].sum()
         images, labels, known = [], [], []
         for _ in range(max(2, round(self.batch_area / size**2))):
-            chosen = self.slices[self._draw(self._strata[modality][random.choice(len(share), p=share)], random)]
+            chosen = self.slices[
+                self._draw(self._strata[modality][random.choice(len(share), p=share)], random)
+            ]
             item = augment({"image": chosen.image, "label": chosen.label})
             images.append(normalise(item["image"], spec))
             labels.append(item["label"])
@@ -257,8 +274,17 @@ def _shares(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> d
 
 def fitted(slices: Sequence[LabelledSlice], spec: ImageSpec, modality: int) -> Batch:
     """Slices without variation, as inference sees them; for calibration and validation."""
-    labels = [
-        np.asarray(cv2.resize(s.label, (spec.size, spec.size), interpolation=cv2.INTER_NEAREST), np.uint8)
-        for s in slices
-    ]
-    return collate([apply_spec(s.image, spec)[0] for s in slices], labels, [s.known for s in slices], modality)
+    images, labels = [], []
+    for one in slices:
+        image, placement = apply_spec(one.image, spec)
+        label = np.zeros(placement.frame, np.uint8)
+        height, width = placement.content
+        label[:height, :width] = _resized_label(one.label, (height, width))
+        images.append(image)
+        labels.append(label)
+    return collate(images, labels, [s.known for s in slices], modality)
+
+
+def _resized_label(label: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A label at (H, W), in register with its picture (plain INTER_NEAREST is off by up to half a pixel)."""
+    return np.asarray(cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

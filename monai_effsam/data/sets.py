@@ -88,7 +88,7 @@ def read_set(folder: Path, split: str | None = None) -> list[Case]:
     if not own:
         raise DataError(f"{table}: no rows for set '{folder.name}', expected one a target. Add them.")
     modality = check_modality(own[0]["modality"])
-    values = {int(row["label_value"]): row["target"] for row in own}
+    values = {_mask_value(row["label_value"], table): row["target"] for row in own}
     return [
         Case(
             folder / row["image"],
@@ -113,14 +113,18 @@ def read_datalist(path: Path, modality: str, values: dict[int, str], name: str |
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a readable JSON datalist ({error}).") from error
     cases = []
+    lists = content if isinstance(content, dict) else {}
     for key, split in (("training", "train"), ("validation", "val")):
-        for entry in content.get(key, []):
-            if "image" not in entry or "label" not in entry:
+        for entry in lists.get(key, []):
+            if not isinstance(entry, dict) or not all(
+                isinstance(entry.get(k), str) for k in ("image", "label")
+            ):
                 raise DataError(
-                    f"{path}: an entry of '{key}' lacks 'image' or 'label'. Give both, relative to the file."
+                    f"{path}: an entry of '{key}' lacks 'image' or 'label', expected the path of one file each. "
+                    "Give both, relative to the datalist."
                 )
             image, mask = path.parent / entry["image"], path.parent / entry["label"]
             group = str(entry.get("case", image.stem))
@@ -135,7 +139,7 @@ def known_targets(cases: Iterable[Case], table: Sequence[Target] = TARGETS) -> d
 
     A set speaks of the targets that it labels. Of another set's targets it says "absent" if the two sets have no
     target in common (a breast scan holds no fetal head), and nothing if they share some (one abdomen labelled with
-    fewer organs than another). Of targets that no set labels it says nothing.
+    fewer organs than another). Of targets that no set of the modality labels it says nothing.
     """
     own: dict[str, frozenset[str]] = {}
     modality: dict[str, str] = {}
@@ -143,20 +147,26 @@ def known_targets(cases: Iterable[Case], table: Sequence[Target] = TARGETS) -> d
         own.setdefault(case.set_name, frozenset(case.values.values()))
         modality.setdefault(case.set_name, case.modality)
     answer = {}
-    labelled = frozenset().union(*own.values())
     for name, targets in own.items():
-        unsure: set[str] = set()
-        for other, theirs in own.items():
-            if modality[other] == modality[name] and targets & theirs:
-                unsure |= theirs - targets
+        beside = [theirs for other, theirs in own.items() if modality[other] == modality[name]]
+        labelled = frozenset[str]().union(*beside)
+        unsure = frozenset[str]().union(*(theirs - targets for theirs in beside if targets & theirs))
         row = [t.name for t in table if t.modality == modality[name]]
         answer[name] = tuple(t in targets or (t in labelled and t not in unsure) for t in row)
     return answer
 
 
+def _mask_value(text: str, table: Path) -> int:
+    if not (text.strip().isdecimal() and 0 < int(text) < 256):
+        raise DataError(
+            f"{table}: label_value is '{text}', expected a whole number 1..255 (0 is nothing). Mend it."
+        )
+    return int(text)
+
+
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -164,4 +174,6 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         ) from error
     if rows and (absent := [c for c in columns if c not in rows[0]]):
         raise DataError(f"{path}: lacks the columns {', '.join(absent)}, expected {', '.join(columns)}.")
+    if short := [i for i, row in enumerate(rows, 2) if any(row[c] is None for c in columns)]:
+        raise DataError(f"{path}: line {short[0]} is too short, expected {', '.join(columns)}. Fill it in.")
     return rows
