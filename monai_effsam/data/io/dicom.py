@@ -15,6 +15,7 @@ from monai_effsam.data.io import dicom_pixels as pixels
 from monai_effsam.data.io.grid import GridGeometry, lps_to_ras
 from monai_effsam.data.io.image import Image, MaskGeometry, Source, check_size
 from monai_effsam.data.io.intensity import scale, to_uint8, window_range
+from monai_effsam.data.io.quiet import quiet
 from monai_effsam.data.io.raster import PageGeometry
 from monai_effsam.errors import DataError
 
@@ -33,9 +34,10 @@ def read_dicom(source: Source, ct_window: str, modality: str | None) -> Image:
             fit together; one line that says which.
     """
     try:
-        if len(source.paths) == 1:
-            return _read_file(source, ct_window, modality)
-        return _read_series(source, ct_window, modality)
+        with quiet():  # values are parsed, and complained about, at every look at them
+            if len(source.paths) == 1:
+                return _read_file(source, ct_window, modality)
+            return _read_series(source, ct_window, modality)
     except DataError:
         raise
     except header.DAMAGED as error:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.data.io.image import check_size
-from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
 
 __all__ = [
@@ -43,10 +42,9 @@ def open_dicom(path: Path, *, tags: Sequence[str] | None = None) -> Any:
     """
     import pydicom
 
-    with quiet():
-        if tags is None:
-            return pydicom.dcmread(path, force=True)
-        return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(tags))
+    if tags is None:
+        return pydicom.dcmread(path, force=True)
+    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(tags))
 
 
 def check_image(path: Path, data: Any) -> None:

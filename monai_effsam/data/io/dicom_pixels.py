@@ -14,7 +14,6 @@ from PIL.Image import DecompressionBombError
 
 from monai_effsam.data.io.dicom_header import DAMAGED, first_number, frame_count, functional
 from monai_effsam.data.io.intensity import scale, to_uint8
-from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
 
 __all__ = ["Window", "ct_values", "decode", "grey_values", "inverted", "to_display", "to_rgb", "voi_window"]
@@ -59,12 +58,11 @@ def decode(path: Path, data: Any) -> NDArray[Any]:
     """
     syntax = _transfer_syntax(data)
     try:
-        with quiet():
-            frames = _jpeg_frames(data, syntax)
-            if frames is None:
-                if hasattr(data, "pixel_array_options"):
-                    data.pixel_array_options(raw=True)
-                frames = np.asarray(data.pixel_array)
+        frames = _jpeg_frames(data, syntax)
+        if frames is None:
+            if hasattr(data, "pixel_array_options"):  # pydicom 3, which would turn YBR to RGB by itself
+                data.pixel_array_options(raw=True)
+            frames = np.asarray(data.pixel_array)
     except (*DAMAGED, cv2.error, DecompressionBombError) as error:
         raise DataError(_complaint(path, syntax, error)) from error
     channels = (3,) if int(data.get("SamplesPerPixel") or 1) == 3 else ()
@@ -164,8 +162,7 @@ def grey_values(data: Any, frames: NDArray[Any]) -> NDArray[Any]:
     if data.get("ModalityLUTSequence"):
         from pydicom.pixel_data_handlers.util import apply_modality_lut
 
-        with quiet():
-            return np.asarray(apply_modality_lut(frames, data))
+        return np.asarray(apply_modality_lut(frames, data))
     pairs = [_rescale(data, i) for i in range(len(frames))]
     if all(pair in (None, (1.0, 0.0)) for pair in pairs):
         return frames
@@ -215,9 +212,8 @@ def to_display(data: Any, frames: NDArray[Any]) -> tuple[NDArray[np.uint8], tupl
     if data.get("VOILUTSequence") and values.dtype.kind in "iu":
         from pydicom.pixel_data_handlers.util import apply_voi
 
-        with quiet():
-            bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
-            return scale(np.asarray(apply_voi(values, data, index=0)), 0, 2**bits - 1), ()
+        bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
+        return scale(np.asarray(apply_voi(values, data, index=0)), 0, 2**bits - 1), ()
     return to_uint8(values)
 
 
@@ -231,8 +227,7 @@ def to_rgb(path: Path, data: Any, frames: NDArray[Any]) -> NDArray[np.uint8]:
 
     name = str(data.get("PhotometricInterpretation") or "").strip()
     if name == "PALETTE COLOR":
-        with quiet():
-            colours = np.asarray(apply_color_lut(frames, data))
+        colours = np.asarray(apply_color_lut(frames, data))
         return _eight_bits(colours[..., :3], 16 if colours.max(initial=0) > 255 else 8)
     frames = _eight_bits(frames, int(data.get("BitsStored") or data.BitsAllocated))
     syntax = data.file_meta.TransferSyntaxUID

@@ -54,14 +54,15 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     result = np.zeros(values.shape, np.uint8)
     if not high > low:
         return result
-    exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    kind = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
     source, target = values.reshape(-1), result.reshape(-1)
-    half_span = high / 2 - low / 2
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        shrink = 1.0 if np.isfinite(kind(high - low)) else 0.5  # the span of huge numbers overflows
+        span = high * shrink - low * shrink
         for start in range(0, source.size, _CHUNK):
-            part: NDArray[np.floating[Any]] = source[start : start + _CHUNK].astype("f4" if exact else "f8")
+            part: NDArray[np.floating[Any]] = source[start : start + _CHUNK].astype(kind)
             part = np.nan_to_num(part, copy=False, nan=low, posinf=high, neginf=low)
-            part = (part / 2 - low / 2) / half_span  # halves: the span of float64 may overflow
+            part = (part * shrink - low * shrink) / span
             target[start : start + _CHUNK] = np.clip(part * 255 + 0.5, 0, 255).astype(np.uint8)
     return result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from monai_effsam.data.io import dicom_header as header
 from monai_effsam.data.io.image import Source
+from monai_effsam.data.io.quiet import quiet
 from monai_effsam.data.io.sniff import stem
 
 __all__ = ["group_series"]
@@ -45,7 +46,8 @@ def group_series(files: Sequence[Path]) -> list[Source]:
     groups: dict[Hashable, list[_Slice]] = defaultdict(list)
     singles: list[Path] = []
     for path in files:
-        placed = _placed(path)
+        with quiet():
+            placed = _placed(path)
         if placed is None:
             singles.append(path)
         else:

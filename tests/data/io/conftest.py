@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Small DICOM files made on the spot, and the decoders that the core installs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+
+from monai_effsam.data.io import Image, read_image
+from monai_effsam.errors import DataError
 
 CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -33,6 +36,7 @@ def make_dicom(tmp_path: Path) -> Maker:
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         meta.MediaStorageSOPClassUID = attributes.get("SOPClassUID", CLASSES.get(modality, CLASSES["OT"]))
+        meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
         data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
         data.SOPClassUID, data.Modality = meta.MediaStorageSOPClassUID, modality
         colour = pixels.ndim > 2 and pixels.shape[-1] == 3
@@ -58,10 +62,21 @@ def make_dicom(tmp_path: Path) -> Maker:
 
 
 @pytest.fixture
-def core_decoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def core_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the decoders that the core depends on, whatever else is installed here."""
     ours = ("numpy_handler", "pillow_handler", "rle_handler")
     handlers = [h for h in pydicom.config.pixel_data_handlers if h.__name__.endswith(ours)]
     monkeypatch.setattr(pydicom.config, "pixel_data_handlers", handlers)
-    return
-    yield
+
+
+@pytest.fixture(scope="session")
+def read_or_reason() -> Callable[[Path], Image | str]:
+    """A function that reads a file, or gives the text of the DataError that refused it."""
+
+    def read(path: Path) -> Image | str:
+        try:
+            return read_image(path)
+        except DataError as error:
+            return str(error)
+
+    return read

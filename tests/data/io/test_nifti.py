@@ -209,7 +209,7 @@ def test_other_values_are_scaled_over_the_volume(tmp_path):
 
 def test_unknown_window_is_refused_with_the_list(tmp_path):
     path = save(tmp_path / "a.nii", np.zeros((3, 3, 3), np.int16))
-    with pytest.raises(UnknownNameError, match="CT window 'lungs' is unknown.*Did you mean 'lung'"):
+    with pytest.raises(UnknownNameError, match=r"CT window 'lungs' is unknown.*Did you mean 'lung'"):
         read_image(path, ct_window="lungs")
 
 
@@ -245,7 +245,9 @@ def test_truncated_files_are_refused(tmp_path):
         content = path.read_bytes()
         for keep in (len(content) // 2, len(content) - 30):
             path.write_bytes(content[:keep])
-            with pytest.raises(DataError, match=r"a\.nii.*Export it as one|NIfTI cannot be read: .*Copy or export") as caught:
+            with pytest.raises(
+                DataError, match=r"a\.nii.*Export it as one|NIfTI cannot be read: .*Copy or export"
+            ) as caught:
                 read_image(path)
             assert "\n" not in str(caught.value)
 

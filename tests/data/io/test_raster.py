@@ -259,7 +259,9 @@ def test_16_bit_pages_are_scaled_together(tmp_path):
 
 def test_pages_of_different_size_are_refused(tmp_path):
     save_tiff(tmp_path / "a.tif", [noise(4, 6), noise(5, 6)])
-    with pytest.raises(DataError, match=r"pages differ in size \(4x6, 5x6\), expected one size for all. Split"):
+    with pytest.raises(
+        DataError, match=r"pages differ in size \(4x6, 5x6\), expected one size for all. Split"
+    ):
         read_image(tmp_path / "a.tif")
 
 
