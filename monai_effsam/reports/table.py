@@ -56,10 +56,16 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(titles, (_score_cells(row) for row in rows))
 
 
-def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    lines = [list(titles), ["---", *["--:"] * (len(titles) - 1)], *map(list, rows)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
+    """A table.
+
+    Args:
+        titles: of the columns.
+        rows: one cell a column.
+        align: `l` or `r` a column; the first left and the others right by default.
+    """
+    rules = ["---" if side == "l" else "--:" for side in align or "l" + "r" * (len(titles) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (titles, rules, *rows))
 
 
 def _score_cells(row: Mapping[str, Any]) -> list[str]:
