@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from monai_effsam.data.balanced import LabelledSlice, hold_out, load_slices
 from monai_effsam.data.sets import Case
+from monai_effsam.data.transforms import first_choice
 from monai_effsam.errors import DataError
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, Target, check_modality, targets_of
@@ -27,7 +28,7 @@ class TrainingSlices(Dataset[LabelledSlice]):
         specs: an `ImageSpec` for each modality.
         targets: the target table.
         held_out: share of the groups that is not trained on.
-        modality: of items that do not name theirs.
+        modality: of items that do not name theirs; of a list, the first.
 
     Raises:
         DataError: nothing to train on, or a label that cannot be used.
@@ -40,9 +41,9 @@ class TrainingSlices(Dataset[LabelledSlice]):
         targets: Sequence[Target] = TARGETS,
         *,
         held_out: float = 0.0,
-        modality: str | None = None,
+        modality: str | Sequence[str] | None = None,
     ) -> None:
-        self.cases = [c if isinstance(c, Case) else as_case(c, modality, targets) for c in data]
+        self.cases = [c if isinstance(c, Case) else as_case(c, first_choice(modality), targets) for c in data]
         self.specs, self.targets = specs, tuple(targets)
         self.trained, self.calibrated = hold_out(self.cases, held_out)
         self.slices = load_slices(self.trained, specs, targets, known_from=self.cases)

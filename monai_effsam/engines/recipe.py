@@ -125,7 +125,7 @@ def build_network(
     Raises:
         WeightsError: `init` does not fit.
     """
-    init = Path(init) if init else None
+    init = Path(init) if init and init != "none" else None
     if init is not None and init.suffix == ".safetensors":
         network = EspMedSam({**recipe.encoder, "fold": False}, targets, decoder=recipe.decoder)
         _load_trunk(network, init)

@@ -10,6 +10,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from monai_effsam.data.transforms import first_choice
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.segmenter import PRESENT
 from monai_effsam.networks.nets import EspMedSam
@@ -29,7 +30,7 @@ class SelfPromptingInferer(Inferer):
 
     def __init__(self, modality: str | Sequence[str] | None = None, *, batch_size: int = 4) -> None:
         super().__init__()
-        self.modality = modality
+        self.modality = first_choice(modality)
         self.batch_size = batch_size
 
     def __call__(
@@ -59,8 +60,7 @@ class SelfPromptingInferer(Inferer):
             )
         if inputs.shape[0] != 1:
             raise UsageError(f"SelfPromptingInferer: {inputs.shape[0]} images in a batch, expected 1.")
-        chosen = self.modality if modality is None else modality
-        name = chosen if isinstance(chosen, str) or chosen is None else chosen[0]
+        name = first_choice(modality) or self.modality
         if not name:
             raise UsageError(
                 "SelfPromptingInferer: no modality is given. Set it on the inferer or in each call."

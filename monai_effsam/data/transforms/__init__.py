@@ -8,6 +8,7 @@ from monai_effsam.data.transforms.fit import (
     StoredGridd,
     UndoSpecd,
     collate_one,
+    first_choice,
 )
 from monai_effsam.data.transforms.tone import RandDegraded, RandToned
 from monai_effsam.data.transforms.warp import RandFrameWarpd
@@ -22,4 +23,5 @@ __all__ = [
     "StoredGridd",
     "UndoSpecd",
     "collate_one",
+    "first_choice",
 ]

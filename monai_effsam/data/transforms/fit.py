@@ -27,7 +27,7 @@ from monai_effsam.errors import DataError, UsageError
 from monai_effsam.specs import ImageSpec, Placement
 from monai_effsam.targets import TARGETS, Target, check_modality, targets_of
 
-__all__ = ["FitToSpecd", "Fitted", "ReadLabeld", "StoredGridd", "UndoSpecd", "collate_one"]
+__all__ = ["FitToSpecd", "Fitted", "ReadLabeld", "StoredGridd", "UndoSpecd", "collate_one", "first_choice"]
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +77,14 @@ class FitToSpecd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.specs = dict(specs)
-        self.modality = _first(modality)
+        self.modality = first_choice(modality)
         self.ct_window = ct_window
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same item with tensors for files, `<key>_fitted` and "modality"."""
         out = dict(data)
         for key in self.key_iterator(out):
-            asked = _first(out.get("modality")) or self.modality
+            asked = first_choice(out.get("modality")) or self.modality
             image = out[key]
             if not isinstance(image, Image):
                 source = Path(image) if isinstance(image, str) else image
@@ -141,7 +141,7 @@ class UndoSpecd(MapTransform):
             layers = logits[:, None] if logits.ndim == 3 else logits  # (T_m, N, h, w)
             shown = np.ones(len(own), np.bool_)
             maps = [label_map(layers[:, i], shown, numbers, fitted.placement) for i in range(layers.shape[1])]
-            out[key] = _as_item(np.stack(maps), flat=logits.ndim == 3)
+            out[key] = _as_item(np.stack(maps), flat=logits.ndim == 3).to(out[key].device)
         return out
 
 
@@ -196,8 +196,8 @@ class ReadLabeld(MapTransform):
 class StoredGridd(MapTransform):
     """A label map from reading order to the axes of the file, as MONAI's own readers would have laid it.
 
-    (1, H, W) becomes (1, W, H) of a picture as it is stored, (1, N, H, W) becomes (1, X, Y, Z). The affine stands in
-    `<fitted>_meta_dict`, and the map in reading order remains under `<key>_mask`.
+    (1, H, W) becomes (W, H) of a picture as it is stored, (1, N, H, W) becomes (X, Y, Z). The affine stands in
+    `<fitted>_meta_dict`, and the map in reading order, (N, H, W) uint8, remains under `<key>_mask`.
 
     Args:
         keys: uint8 label maps of `UndoSpecd`.
@@ -216,31 +216,40 @@ class StoredGridd(MapTransform):
         out = dict(data)
         image = _fitted(out, self.fitted).image
         for key in self.key_iterator(out):
-            mask = cast(Tensor, out[key]).numpy().reshape(len(image), *image.size)
+            mask = cast(Tensor, out[key]).cpu().numpy().reshape(len(image), *image.size)
             stored, affine = _stored(image, mask)
             out[f"{key}_mask"] = mask
-            out[key] = torch.from_numpy(np.ascontiguousarray(stored))[None]
+            out[key] = torch.from_numpy(np.ascontiguousarray(stored))
             meta = {"spatial_shape": np.asarray(stored.shape), "affine": affine, "original_affine": affine}
             out[f"{self.fitted}_meta_dict"] = meta
         return out
 
 
-def collate_one(items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
-    """A batch of one item: tensors get a batch axis, everything else is put in a list.
+def first_choice(value: str | Sequence[str] | None) -> str | None:
+    """The value itself, or the first of a list: viewers show a list as choices and send it unchosen."""
+    chosen = value if isinstance(value, str) or not value else value[0]
+    return chosen or None
 
-    Images differ in size and depth, and `Fitted` has no tensors, so batches are of one.
+
+def collate_one(items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
+    """A batch of one item, since images differ in size and depth; what is no tensor is put in a list.
+
+    Objects such as `Fitted` are wrapped in arrays without axes, which `decollate_batch` unwraps.
 
     Raises:
         UsageError: more than one item.
     """
     if len(items) != 1:
         raise UsageError(f"collate_one: {len(items)} items in a batch, expected 1. Set batch_size to 1.")
-    return {k: v[None] if isinstance(v, Tensor) else [v] for k, v in items[0].items()}
+    return {k: v[None] if isinstance(v, Tensor) else [_wrapped(v)] for k, v in items[0].items()}
 
 
-def _first(value: Any) -> str | None:
-    chosen = value[0] if isinstance(value, (list, tuple)) and value else value
-    return str(chosen) if chosen else None
+def _wrapped(value: Any) -> Any:
+    if isinstance(value, (str, int, float)):
+        return value
+    wrapped = np.empty((), object)
+    wrapped[()] = value
+    return wrapped
 
 
 def _fitted(data: Mapping[Hashable, Any], key: str) -> Fitted:

@@ -1,0 +1,81 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""A copy of the bundle with random weights, pictures to outline and a set to train on."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from monai_effsam.checkpoints import save_model
+from monai_effsam.engines.recipe import build_network, read_recipe
+
+Runner = Callable[..., ConfigWorkflow]
+
+
+@pytest.fixture(scope="session")
+def bundle(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle with random weights of the right shapes; not to be written to."""
+    folder = tmp_path_factory.mktemp("bundle") / "esp_medsam"
+    shutil.copytree(root / "bundles" / "esp_medsam", folder, ignore=shutil.ignore_patterns("models", "run", "eval"))
+    recipe = read_recipe(folder / "configs" / "recipe.json")
+    torch.manual_seed(0)
+    save_model(folder / "models" / "model.pt", build_network(recipe), recipe.specs(), recipe.network_options())
+    return folder
+
+
+@pytest.fixture
+def workflow(bundle: Path) -> Runner:
+    """Starts a configuration of the bundle in this process, as `python -m monai.bundle run` does."""
+
+    def start(*names: str, kind: str = "inference", **overrides: Any) -> ConfigWorkflow:
+        configs = bundle / "configs"
+        flow = ConfigWorkflow(
+            config_file=[str(configs / f"{name}.json") for name in names],
+            meta_file=str(configs / "metadata.json"),
+            logging_file=False,
+            workflow_type=kind,
+            **{"bundle_root": str(bundle), "device": "cpu", **overrides},
+        )
+        flow.initialize()
+        assert flow.check_properties() == []
+        return flow
+
+    return start
+
+
+def draw(path: Path, size: tuple[int, int], value: int = 0) -> None:
+    """A grey disk on black, or its mask."""
+    pixels = np.zeros(size, np.uint8)
+    cv2.circle(pixels, (size[1] // 2, size[0] // 2), min(size) // 4, value or 180, -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a PNG of 40 x 52."""
+    draw(tmp_path / "images" / "disk.png", (40, 52))
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One set with two training pictures and one to validate."""
+    folder = tmp_path_factory.mktemp("sets")
+    (folder / "targets.csv").write_text("set,modality,target,label_value\nscans,mr,liver,1\n")
+    rows = [["image", "mask", "split", "case", "label_class"]]
+    for number, split in enumerate(("train", "train", "val")):
+        name = f"{number}.png"
+        draw(folder / "scans" / "images" / name, (40, 52))
+        draw(folder / "scans" / "masks" / name, (40, 52), 1)
+        rows.append([f"images/{name}", f"masks/{name}", split, f"p{number}", ""])
+    with (folder / "scans" / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder
