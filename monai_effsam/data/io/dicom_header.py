@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from monai_effsam.data.io.image import check_size
@@ -22,7 +23,7 @@ __all__ = [
 
 DAMAGED = (
     OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError, AttributeError,
-    MemoryError, struct.error, zlib.error,
+    MemoryError, struct.error, zlib.error, pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError,
 )  # fmt: skip
 """What the DICOM reader raises on damaged files."""
 
@@ -40,8 +41,6 @@ def open_dicom(path: Path, *, tags: Sequence[str] | None = None) -> Any:
     Raises:
         Exception: one of `DAMAGED`.
     """
-    import pydicom
-
     if tags is None:
         return pydicom.dcmread(path, force=True)
     return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(tags))

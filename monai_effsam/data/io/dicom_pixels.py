@@ -126,7 +126,10 @@ def _may_be_rgb(stream: bytes) -> bool:
 
 
 def _complaint(path: Path, syntax: Any, error: BaseException) -> str:
-    if syntax.is_compressed and (isinstance(error, NotImplementedError) or not _has_decoder(syntax)):
+    unknown = (
+        isinstance(error, NotImplementedError) or "does not support" in str(error) or not _has_decoder(syntax)
+    )
+    if syntax.is_compressed and unknown:
         packages = [package for start, package in _DECODERS.items() if syntax.name.startswith(start)]
         remedy = (
             f"Install one: pip install {packages[0]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,18 +144,18 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
 
 
 def _header(stream: IO[bytes]) -> Any:
+    """The header, small faults mended without a word."""
     import nibabel
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     start = stream.read(4)
     stream.seek(0)
-    kind = (
-        nibabel.Nifti2Header
-        if 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
-        else None
-    )
-    with LoggingOutputSuppressor():
-        return (kind or nibabel.Nifti1Header).from_fileobj(stream)
+    is_second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
+    kind = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
+    header = kind.from_fileobj(stream, check=False)
+    mute = logging.Logger("header")
+    mute.addHandler(logging.NullHandler())
+    header.check_fix(logger=mute)
+    return header
 
 
 def _check_shape(path: Path, header: Any) -> tuple[int, int, int]:

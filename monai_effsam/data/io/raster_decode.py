@@ -242,7 +242,7 @@ def _tiff_pages(content: bytes) -> list[tuple[int, int, int]]:
         stream.seek(offset)
         with quiet():
             directory.load(stream)
-        height, width, orientation = (int(directory.get(t, 1)) for t in (_HEIGHT, _WIDTH, _ORIENTATION))
+            height, width, orientation = (int(directory.get(t, 1)) for t in (_HEIGHT, _WIDTH, _ORIENTATION))
         pages.append((height, width, orientation))
         offset = directory.next
     return pages
