@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import Target, targets_from_json
 
-__all__ = ["LoadedModel", "load_model", "load_state", "read_card", "save_model"]
+__all__ = ["LoadedModel", "fit_weights", "load_model", "load_state", "read_card", "save_model"]
 
 FORMAT = 1
 
@@ -84,8 +84,8 @@ def save_model(
     }
     meta = path.with_suffix(".json.part")
     meta.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-    os.replace(meta, path.with_suffix(".json"))
+    part.replace(path)
+    meta.replace(path.with_suffix(".json"))
     return path
 
 
@@ -103,12 +103,30 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedMo
     file = _find(Path(path))
     card = read_card(file)
     state = load_state(file, card.get("sha256"))
-    targets = targets_from_json(card["targets"])
-    network = EspMedSam(**{**card["network"], "targets": targets})
+    network, specs = _described(card, file.with_suffix(".json"))
     fit_weights(network, state, file)
     network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    specs = {name: ImageSpec.from_json(values) for name, values in card["specs"].items()}
-    return LoadedModel(network, specs, targets, card, file)
+    return LoadedModel(network, specs, network.targets, card, file)
+
+
+def _described(card: Mapping[str, Any], meta: Path) -> tuple[EspMedSam, dict[str, ImageSpec]]:
+    """The network, with no weights yet, and the specs that a description asks for."""
+    try:
+        specs = {name: ImageSpec.from_json(values) for name, values in card["specs"].items()}
+        network = EspMedSam(**{**card["network"], "targets": targets_from_json(card["targets"])})
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
+        raise WeightsError(
+            f"{meta}: describes no network of this package ({error}). Restore it from where the model came from."
+        ) from error
+    for name in network.modalities:
+        divisor = network.encoder.size_divisor
+        if name not in specs or specs[name].size % divisor:
+            found = f"of size {specs[name].size}" if name in specs else "missing"
+            raise WeightsError(
+                f"{meta}: ImageSpec of {name} is {found}, expected one with a size that is a multiple of {divisor}. "
+                "Restore it from where the model came from."
+            )
+    return network, specs
 
 
 def read_card(file: Path) -> dict[str, Any]:
@@ -121,13 +139,24 @@ def read_card(file: Path) -> dict[str, Any]:
     try:
         card = json.loads(meta.read_text(encoding="utf-8"))
     except OSError as error:
-        raise WeightsError(f"{meta}: cannot be read ({error.strerror}). It belongs beside {file.name}.") from error
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{meta}: is not JSON ({error}). Restore it from where the model came from.") from error
-    lacking = {"format", "network", "specs", "targets"} - card.keys()
-    if lacking or card["format"] > FORMAT:
         raise WeightsError(
-            f"{meta}: is not a model description of format {FORMAT} (lacks {sorted(lacking)}). Update the package?"
+            f"{meta}: cannot be read ({error.strerror}). It belongs beside {file.name}."
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(
+            f"{meta}: is not JSON ({error}). Restore it from where the model came from."
+        ) from error
+    lacking = sorted(
+        {"format", "network", "specs", "targets"} - (card.keys() if isinstance(card, dict) else set())
+    )
+    if lacking:
+        raise WeightsError(
+            f"{meta}: lacks {', '.join(lacking)}, expected the description of a model. Restore it from where the "
+            "model came from."
+        )
+    if not isinstance(card["format"], int) or card["format"] > FORMAT:
+        raise WeightsError(
+            f"{meta}: format is {card['format']}, expected at most {FORMAT}. Update the package to use this model."
         )
     return dict(card)
 
@@ -141,20 +170,31 @@ def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     try:
         found = _sha256(file)
     except OSError as error:
-        raise WeightsError(f"{file}: cannot be read ({error.strerror}). Give a model.pt, a run or a bundle.") from error
+        raise WeightsError(
+            f"{file}: cannot be read ({error.strerror}). Give a model.pt, a run or a bundle."
+        ) from error
     if sha256 and found != sha256:
         raise WeightsError(
             f"{file}: sha256 is {found[:12]}..., expected {sha256[:12]}...; the file is damaged or was exchanged. "
             "Restore it from where the model came from."
         )
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused below
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{file}: is not a plain state dict and was refused, it could run code.") from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{file}: is damaged or not a PyTorch file. Restore it from where it came from.") from error
+        raise WeightsError(
+            f"{file}: is not a plain state dict and was refused, since it could run code. "
+            "Restore it from where it came from."
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"{file}: is damaged or not a PyTorch file. Restore it from where it came from."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{file}: holds no plain state dict of tensors.")
+        raise WeightsError(
+            f"{file}: holds no plain state dict of tensors. Export the network's state_dict alone."
+        )
     return state
 
 
@@ -179,7 +219,9 @@ def _find(path: Path) -> Path:
     for file in (path, path / "model.pt", path / "models" / "model.pt"):
         if file.is_file():
             return file
-    raise WeightsError(f"{path}: no model here, expected a model.pt, or a run or bundle folder that holds one.")
+    raise WeightsError(
+        f"{path}: no model here, expected a model.pt, or a run or bundle folder that holds one."
+    )
 
 
 def _sha256(file: Path) -> str:

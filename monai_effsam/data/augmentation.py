@@ -44,7 +44,9 @@ class Augmentation:
 AUGMENTATIONS: dict[str, Augmentation] = {
     "endoscopy": Augmentation(flip_y=True, quarter_turns=True, rotate=45, zoom=1.4, shift=0.12, colour=0.12),
     "ultrasound": Augmentation(rotate=15, zoom=1.3, stretch=1.25),
-    "dermoscopy": Augmentation(flip_y=True, quarter_turns=True, rotate=45, zoom=1.35, stretch=1.3, colour=0.12),
+    "dermoscopy": Augmentation(
+        flip_y=True, quarter_turns=True, rotate=45, zoom=1.35, stretch=1.3, colour=0.12
+    ),
     "xray": Augmentation(rotate=12, zoom=1.25, stretch=1.2),
     "fundus": Augmentation(flip_y=True, quarter_turns=True, rotate=45, zoom=1.3, colour=0.12),
     "ct": Augmentation(flip_x=False, rotate=12, zoom=1.25, stretch=1.15),

@@ -14,6 +14,8 @@ from monai_effsam.specs import ImageSpec, Placement
 
 __all__ = ["apply_spec", "label_map", "normalise", "undo"]
 
+_MAX_WARP = 32_000  # OpenCV's warp has 15 bits for a side
+
 
 def normalise(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> npt.NDArray[np.float32]:
     """Pixels (H, W, 3), 0..255, to the network's range, (3, H, W) float32."""
@@ -60,12 +62,24 @@ def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray
 
 def undo(logits: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float32]:
     """Mask logits (T, h, w) over the model's frame back to the source image, (T, H, W), bilinear."""
-    rows = max(1, round(placement.content[0] * logits.shape[1] / placement.frame[0]))
-    columns = max(1, round(placement.content[1] * logits.shape[2] / placement.frame[1]))
     height, width = placement.source
+    rows = placement.content[0] * logits.shape[1] / placement.frame[0]
+    columns = placement.content[1] * logits.shape[2] / placement.frame[1]
+    is_whole = rows.is_integer() and columns.is_integer()
+    # OpenCV puts pixel centres at integers; where the content ends within a cell, only this map keeps in register
+    matrix = np.array(
+        [[columns / width, 0, columns / width / 2 - 0.5], [0, rows / height, rows / height / 2 - 0.5]]
+    )
     out = np.empty((len(logits), height, width), np.float32)
-    for layer, target in zip(logits[:, :rows, :columns], out, strict=True):
-        target[...] = cv2.resize(np.ascontiguousarray(layer), (width, height), interpolation=cv2.INTER_LINEAR)
+    for layer, target in zip(logits, out, strict=True):
+        if is_whole or max(height, width) > _MAX_WARP:
+            part = np.ascontiguousarray(layer[: max(1, round(rows)), : max(1, round(columns))])
+            target[...] = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+        else:
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            target[...] = cv2.warpAffine(
+                layer, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            )
     return out
 
 

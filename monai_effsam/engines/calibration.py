@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from monai_effsam.data.balanced import LabelledSlice, fitted
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 
-__all__ = ["calibrate_presence"]
+__all__ = ["calibrate_presence", "fit_platt"]
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def calibrate_presence(
             present = int(y[seen, column].sum())
             if min(present, int(seen.sum()) - present) < 5:
                 continue
-            scale, shift = _platt(x[seen, column], y[seen, column])
+            scale, shift = fit_platt(x[seen, column], y[seen, column])
             network.presence_scale[row], network.presence_shift[row] = scale, shift
             report[f"{modality}/{network.targets[row].name}"] = {
                 "scale": scale,
@@ -65,17 +66,38 @@ def calibrate_presence(
     return report
 
 
-def _platt(logit: np.ndarray, label: np.ndarray, prior: float = 0.02) -> tuple[float, float]:
-    """Regularised logistic regression on one feature by Newton's method; the prior keeps separable data finite."""
+def fit_platt(
+    logit: npt.NDArray[np.float64], label: npt.NDArray[np.float64], prior: float = 0.02
+) -> tuple[float, float]:
+    """Scale and shift of p = sigmoid(scale x logit + shift), by regularised logistic regression.
+
+    Newton's method, each step halved until the loss falls (whole steps run away where most logits are saturated).
+
+    Args:
+        logit: (N,).
+        label: (N,), 0 or 1.
+        prior: weight a case of the pull towards scale 1 and shift 0; it keeps separable data finite.
+
+    Returns:
+        Scale, at least 0.05 so that the order of the cases stays, and shift.
+    """
     design = np.column_stack([logit, np.ones_like(logit)])
-    weight, start = np.array([1.0, 0.0]), np.array([1.0, 0.0])
-    penalty = prior * len(label) * np.eye(2)
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(design @ weight, -30, 30)))
-        gradient = design.T @ (p - label) + penalty @ (weight - start)
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + penalty
+    start = np.array([1.0, 0.0])
+    penalty = prior * len(label)
+
+    def loss(weight: npt.NDArray[np.float64]) -> float:
+        z = design @ weight
+        return float((np.logaddexp(0, z) - label * z).sum() + penalty / 2 * ((weight - start) ** 2).sum())
+
+    weight, now = start, loss(start)
+    for _ in range(100):
+        p = 0.5 * (1 + np.tanh(0.5 * (design @ weight)))
+        gradient = design.T @ (p - label) + penalty * (weight - start)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + (penalty + 1e-9) * np.eye(2)
         change = np.linalg.solve(curvature, gradient)
-        weight = weight - change
+        while (then := loss(weight - change)) > now and np.abs(change).max() > 1e-10:
+            change = change / 2
+        weight, now = weight - change, then
         if np.abs(change).max() < 1e-8:
             break
     return float(max(weight[0], 0.05)), float(weight[1])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class SimulatedPrompts(NamedTuple):
         label: (B, 1, H, W), the object alone.
         valid: (B,) bool; False where the picture holds nothing.
         points: (B, N, 2), (x, y) in pixels of the label, or None.
-        labels: (B, N), 1 inside, 0 outside, or None.
+        labels: (B, N), 1 inside, 0 outside, -1 for no click (nothing is outside, or the row is not valid), or None.
         boxes: (B, 4), (x0, y0, x1, y1), or None.
     """
 
@@ -49,6 +50,7 @@ def simulate_prompts(
     targets = torch.zeros(batch, dtype=torch.long)
     object_label = torch.zeros(batch, 1, height, width)
     boxes, points = torch.zeros(batch, 4), torch.zeros(batch, 2, 2)
+    clicks = torch.full((batch, 2), -1)
     kind = ("box", "points", "both")[random.choice(3, p=[0.5, 0.35, 0.15])]
     whole = kind == "box" and random.rand() < 0.5
     for row in range(batch):
@@ -60,8 +62,9 @@ def simulate_prompts(
         piece = mask if whole else _piece(mask, random)
         object_label[row, 0] = torch.from_numpy(piece.astype(np.float32))
         boxes[row] = torch.tensor(_box(piece, random, jitter))
-        points[row] = torch.tensor(_clicks(piece, random))
-    clicks = torch.tensor([1, 0]).expand(batch, 2)
+        places = _clicks(piece, random)
+        points[row, : len(places)] = torch.tensor(places)
+        clicks[row, : len(places)] = torch.tensor([1, 0])[: len(places)]
     with_points = kind != "box"
     return SimulatedPrompts(
         targets,
@@ -73,7 +76,7 @@ def simulate_prompts(
     )
 
 
-def _piece(mask: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+def _piece(mask: npt.NDArray[np.bool_], random: np.random.RandomState) -> npt.NDArray[np.bool_]:
     """One connected piece, drawn by its area."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count <= 2:
@@ -82,19 +85,23 @@ def _piece(mask: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     return np.asarray(pieces == 1 + random.choice(count - 1, p=area / area.sum()))
 
 
-def _box(mask: np.ndarray, random: np.random.RandomState, jitter: float) -> list[float]:
-    """The object's box, every side moved by itself, still a box and inside the frame."""
+def _box(mask: npt.NDArray[np.bool_], random: np.random.RandomState, jitter: float) -> list[float]:
+    """The object's box, every side moved by itself; inside the frame, and a pixel wide and high."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     height, width = mask.shape
     x0, y0, x1, y1 = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     moved = np.array([x0, y0, x1, y1]) + random.randn(4) * jitter * np.array([width, height, width, height])
     left, right = sorted(np.clip(moved[[0, 2]], 0, width))
     top, bottom = sorted(np.clip(moved[[1, 3]], 0, height))
+    if right - left < 1:
+        left, right = x0, x1
+    if bottom - top < 1:
+        top, bottom = y0, y1
     return [float(left), float(top), float(right), float(bottom)]
 
 
-def _clicks(mask: np.ndarray, random: np.random.RandomState) -> list[list[float]]:
-    """A click inside (half of them at the deepest pixel) and one outside."""
+def _clicks(mask: npt.NDArray[np.bool_], random: np.random.RandomState) -> list[list[float]]:
+    """A click inside (half of them at the deepest pixel) and, unless the mask fills the frame, one outside."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     if random.rand() < 0.5:
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
@@ -102,9 +109,9 @@ def _clicks(mask: np.ndarray, random: np.random.RandomState) -> list[list[float]
         ys, xs = np.nonzero(mask)
         pick = random.randint(len(ys))
         y, x = ys[pick], xs[pick]
+    clicks = [[float(x) + 0.5, float(y) + 0.5]]
     ys, xs = np.nonzero(~mask)
-    outside = [float(xs[0]), float(ys[0])]
     if len(ys):
         pick = random.randint(len(ys))
-        outside = [float(xs[pick]), float(ys[pick])]
-    return [[float(x) + 0.5, float(y) + 0.5], outside]
+        clicks.append([float(xs[pick]) + 0.5, float(ys[pick]) + 0.5])
+    return clicks

@@ -114,7 +114,7 @@ class SelfPromptingStep(nn.Module):
             masks=masks,
         )
         logits = found.mask_logits[rows, target][:, None]
-        soft = F.adaptive_avg_pool2d(prompts.label.to(device), logits.shape[-2:])
+        soft = F.adaptive_avg_pool2d(prompts.label.to(device), (logits.shape[-2], logits.shape[-1]))
         valid = prompts.valid.to(device)[:, None]
         mask = masked_dice_bce(logits, soft, valid)
         gap = found.quality[rows, target][:, None] - thresholded_iou(logits.detach(), soft)
@@ -141,7 +141,7 @@ def build_optimizer(network: EspMedSam, schedule: Schedule, weight_decay: float 
     )
 
 
-def self_prompting_trainer(
+def self_prompting_trainer(  # noqa: PLR0913  as MONAI's trainers
     step: nn.Module,
     loader: Iterable[Batch],
     optimizer: torch.optim.Optimizer,

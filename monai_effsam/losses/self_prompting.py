@@ -91,7 +91,7 @@ class SelfPromptingLoss(nn.Module):
             label: (B, T, H, W), 0 or 1, H and W multiples of h and w.
             known: (B, T) bool; unknown pairs carry no loss.
         """
-        soft = F.adaptive_avg_pool2d(label, mask_logits.shape[-2:])
+        soft = F.adaptive_avg_pool2d(label, (mask_logits.shape[-2], mask_logits.shape[-1]))
         weight = known.to(label.dtype)
         count = weight.sum().clamp(min=1)
         mask = masked_dice_bce(mask_logits, soft, known)

@@ -19,18 +19,15 @@ def read_label(path: Path, image: Image) -> NDArray[np.uint8]:
     """A label file on the grid of its image, values untouched, (N, H, W) uint8.
 
     Args:
-        path: an 8-bit grey picture, or a NIfTI file.
+        path: an 8-bit grey picture in the stored orientation of its image, or a NIfTI file, as `write_mask` makes
+            them.
         image: what the label belongs to, as `read_image` gave it.
 
     Raises:
         DataError: unreadable, of another size than the image, in colour, or with values over 255.
     """
-    view = getattr(image.geometry, "view", None)
     values = _volume(path) if path.name.endswith((".nii", ".nii.gz")) else _picture(path)
-    if view is not None:
-        values = np.asarray(view.slices(values.reshape((*values.shape, 1, 1)[:3])))
-    if values.ndim == 2:
-        values = values[None]
+    values = _in_reading_order(values, image)
     if values.shape != (len(image), *image.size):
         raise DataError(
             f"{path}: mask has {'x'.join(map(str, values.shape))} pixels, its image {image.path.name} has "
@@ -39,6 +36,22 @@ def read_label(path: Path, image: Image) -> NDArray[np.uint8]:
     if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values)):
         raise DataError(f"{path}: mask values are not whole numbers 0..255. Export it as a label map.")
     return np.ascontiguousarray(values, dtype=np.uint8)
+
+
+def _in_reading_order(values: NDArray[np.generic], image: Image) -> NDArray[np.generic]:
+    """(N, H, W) of a mask as stored; where that does not fit the image the shape is left to be complained of."""
+    view = getattr(image.geometry, "view", None)
+    upright = getattr(image.geometry, "upright", None)
+    if view is not None and values.ndim <= 3:
+        return np.asarray(view.slices(values.reshape((*values.shape, 1, 1)[:3])))
+    if values.ndim == 2:
+        values = values[None]
+    elif values.ndim == 3:  # pages and frames are written as a NIfTI of (W, H, N)
+        values = values.transpose(2, 1, 0)
+    if upright is not None:  # masks lie in the stored orientation, unless they only fit turned already
+        turned = np.asarray(upright(values))
+        return turned if turned.shape[1:] == image.size else values
+    return values
 
 
 def _picture(path: Path) -> NDArray[np.generic]:
@@ -59,6 +72,9 @@ def _volume(path: Path) -> NDArray[np.generic]:
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        return np.asarray(nibabel.load(path).dataobj)
+        values = np.asarray(nibabel.load(path).dataobj)
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise DataError(f"{path}: mask cannot be read ({error}). Export it again.") from error
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return values

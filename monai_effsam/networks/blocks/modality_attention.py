@@ -52,7 +52,9 @@ class ModalityAttentionBlock(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
-        self.token = nn.Parameter(torch.empty(modalities, heads, 1, channels // heads).uniform_(-0.0875, 0.0875))
+        self.token = nn.Parameter(
+            torch.empty(modalities, heads, 1, channels // heads).uniform_(-0.0875, 0.0875)
+        )
         self.token_bias = nn.Parameter(torch.zeros(modalities))
         hidden = round(channels * mlp_ratio)
         self.mlp = nn.Sequential(

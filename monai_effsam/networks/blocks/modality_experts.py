@@ -8,12 +8,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from monai_effsam.errors import UsageError
+
 __all__ = ["ModalityExperts", "by_modality"]
 
 
-def by_modality(modality: Tensor) -> list[tuple[int, Tensor | None]]:
-    """The modalities present in (B,) indices, each with its rows; rows are None where all rows share one."""
+def by_modality(modality: Tensor, count: int) -> list[tuple[int, Tensor | None]]:
+    """The modalities present in (B,) indices, each with its rows; rows are None where all rows share one.
+
+    Raises:
+        UsageError: an index outside 0..count - 1.
+    """
     present = [int(m) for m in torch.unique(modality)]
+    if min(present) < 0 or max(present) >= count:
+        raise UsageError(
+            f"modality is {present}, expected indices 0..{count - 1}. Build the network with more modalities."
+        )
     if len(present) == 1:
         return [(present[0], None)]
     return [(m, torch.nonzero(modality == m).flatten()) for m in present]
@@ -44,7 +54,9 @@ class ModalityExperts(nn.Module):
             for _ in range(modalities)
         )
         for expert in self.experts:
-            first, last = cast(nn.Linear, cast(nn.Sequential, expert)[1]), cast(nn.Linear, cast(nn.Sequential, expert)[3])
+            _, first, _, last = cast(
+                tuple[nn.Module, nn.Linear, nn.Module, nn.Linear], tuple(cast(nn.Sequential, expert))
+            )
             nn.init.trunc_normal_(first.weight, std=0.02)
             nn.init.zeros_(first.bias)
             nn.init.zeros_(last.bias)
@@ -52,7 +64,7 @@ class ModalityExperts(nn.Module):
 
     def forward(self, x: Tensor, modality: Tensor) -> Tensor:
         """(B, ..., C) and (B,) int64 -> (B, ..., C): the expert's answer, to be added by the caller."""
-        groups = by_modality(modality)
+        groups = by_modality(modality, len(self.experts))
         if groups[0][1] is None:
             return cast(Tensor, self.experts[groups[0][0]](x))
         out = torch.empty_like(x)

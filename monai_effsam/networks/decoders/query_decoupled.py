@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_effsam.networks.decoders.upscaling import SkipUpscaling, plain_upscaling
 from monai_effsam.networks.foreign import import_segment_anything
 
-__all__ = ["QUERY_MODES", "QueryDecoded", "QueryDecoupledDecoder"]
+__all__ = ["QUERY_MODES", "HyperMlp", "QueryDecoded", "QueryDecoupledDecoder"]
 
 QUERY_MODES: tuple[str, ...] = ("modality", "single", "joint")
 
@@ -70,7 +70,7 @@ class QueryDecoupledDecoder(nn.Module):
         ValueError: unknown `query_mode`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  its options are those of the papers
         self,
         targets: int,
         *,
@@ -86,7 +86,9 @@ class QueryDecoupledDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if query_mode not in QUERY_MODES:
-            raise ValueError(f"QueryDecoupledDecoder: query_mode is '{query_mode}', expected one of {QUERY_MODES}.")
+            raise ValueError(
+                f"QueryDecoupledDecoder: query_mode is '{query_mode}', expected one of {QUERY_MODES}."
+            )
         self.query_mode = query_mode
         self.targets = targets
         self.mask_query = nn.Embedding(targets + spare_queries, embed_dim)
@@ -158,7 +160,9 @@ class QueryDecoupledDecoder(nn.Module):
             none = tokens.new_zeros(batch, len(active))
             return QueryDecoded(masks, none, none)
         return QueryDecoded(
-            masks, self.estimates["quality"](tokens).squeeze(-1), self.estimates["presence"](tokens).squeeze(-1)
+            masks,
+            self.estimates["quality"](tokens).squeeze(-1),
+            self.estimates["presence"](tokens).squeeze(-1),
         )
 
     def _weights(self, tokens: Tensor, active: Tensor) -> Tensor:

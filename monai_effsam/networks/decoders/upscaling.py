@@ -47,7 +47,9 @@ class SkipUpscaling(nn.Module):
 
     def forward(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """(B, C, h, w) and the skips -> (B, channels[-1], 2^n h, 2^n w)."""
-        for up, lateral, norm, mix, skip in zip(self.up, self.lateral, self.norm, self.mix, skips, strict=True):
+        for up, lateral, norm, mix, skip in zip(
+            self.up, self.lateral, self.norm, self.mix, skips, strict=True
+        ):
             x = norm(up(x) + lateral(skip))
             x = x + mix(F.gelu(x))
         return F.gelu(x)

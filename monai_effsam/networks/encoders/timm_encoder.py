@@ -40,20 +40,30 @@ def fold_batch_norm(root: nn.Module) -> nn.Module:
         `root` itself.
 
     Raises:
-        SpecError: a BatchNorm without a convolution of its width before it.
+        SpecError: a BatchNorm without a convolution of its width, and of its own, before it.
     """
-    last: nn.Conv2d | None = None
-    for parent in list(root.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d):
-                last = child
-            elif isinstance(child, nn.BatchNorm2d):
-                if last is None or last.out_channels != child.num_features:
-                    raise SpecError(f"fold_batch_norm: no convolution precedes '{name}' of {type(parent).__name__}.")
-                _fold_into(last, child)
-                act = getattr(child, "act", None)  # timm's BatchNormAct2d holds its activation
-                setattr(parent, name, act if isinstance(act, nn.Module) else nn.Identity())
+    _fold_below(root, None)
     return root
+
+
+def _fold_below(parent: nn.Module, last: nn.Conv2d | None) -> nn.Conv2d | None:
+    """Fold the norms below a module, in order of definition; takes and gives the last convolution without a norm."""
+    for name, child in list(parent.named_children()):
+        if isinstance(child, nn.Conv2d):
+            last = child
+        elif isinstance(child, nn.BatchNorm2d):
+            if last is None or last.out_channels != child.num_features:
+                raise SpecError(
+                    f"fold_batch_norm: no convolution of its own precedes '{name}' of {type(parent).__name__}, "
+                    "expected one of its width. Build with fold=False."
+                )
+            _fold_into(last, child)
+            act = getattr(child, "act", None)  # timm's BatchNormAct2d holds its activation
+            setattr(parent, name, act if isinstance(act, nn.Module) else nn.Identity())
+            last = None
+        else:
+            last = _fold_below(child, last)
+    return last
 
 
 def _fold_into(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -102,7 +112,8 @@ class TimmEncoder(ImageEncoder):
         trunk = import_timm().create_model(model, features_only=True, pretrained=False)
         if tuple(trunk.feature_info.reduction()) != STRIDES:
             raise SpecError(
-                f"TimmEncoder: '{model}' has maps at strides {trunk.feature_info.reduction()}, expected {list(STRIDES)}."
+                f"TimmEncoder: '{model}' has maps at strides {trunk.feature_info.reduction()}, "
+                f"expected {list(STRIDES)}. Choose another network."
             )
         channels = dict(zip(STRIDES, trunk.feature_info.channels(), strict=True))
         self.trunk = fold_batch_norm(trunk) if fold else trunk

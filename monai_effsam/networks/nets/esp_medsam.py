@@ -104,13 +104,18 @@ class EspMedSam(nn.Module):
         """Images (B, 3, H, W) and modality indices (B,) -> `Encoded`.
 
         Raises:
-            ShapeError: H or W is not a multiple of the encoder's `size_divisor`.
+            ShapeError: H or W is not a multiple of the encoder's `size_divisor`, or not one index an image.
         """
         divisor = self.encoder.size_divisor
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % divisor or image.shape[3] % divisor:
             raise ShapeError(
                 f"EspMedSam.encode: image has shape {tuple(image.shape)}, expected (B, 3, H, W) with H and W multiples "
                 f"of {divisor}. Apply the model's ImageSpec first."
+            )
+        if modality.shape != image.shape[:1]:
+            raise ShapeError(
+                f"EspMedSam.encode: modality has shape {tuple(modality.shape)}, expected ({len(image)},). "
+                "Give one index an image."
             )
         return cast(Encoded, self.encoder(image, modality))
 
@@ -147,7 +152,11 @@ class EspMedSam(nn.Module):
         found = self.decoder(embedding + dense, encoded.skips, position, active, sparse)
         calibrated = found.presence * self.presence_scale[active] + self.presence_shift[active]
         return Decoded(
-            found.mask_logits, found.quality.sigmoid(), calibrated.sigmoid(), prompt.patch_logits, found.presence
+            found.mask_logits,
+            found.quality.sigmoid(),
+            calibrated.sigmoid(),
+            prompt.patch_logits,
+            found.presence,
         )
 
     def forward(self, image: Tensor, modality: Tensor | int | None = None) -> Tensor:
