@@ -2,6 +2,7 @@
 """A copy of the bundle with random weights, pictures to outline and a set to train on."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,22 @@ from monai.bundle import ConfigWorkflow
 from monai_effsam.checkpoints import save_model
 from monai_effsam.engines.recipe import build_network, read_recipe
 
+SMALL = {
+    "encoder": {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},
+    "decoder": {"mlp_dim": 32, "hyper_dim": 16, "channels": [16, 8, 8]},
+    "sizes": {
+        "endoscopy": 32,
+        "ultrasound": 32,
+        "dermoscopy": 32,
+        "xray": 32,
+        "fundus": 32,
+        "ct": 32,
+        "mr": 64,
+    },
+    "batch_area": 2 * 64 * 64,
+    "held_out": 0.0,
+}
+
 Runner = Callable[..., ConfigWorkflow]
 
 
@@ -23,25 +40,38 @@ Runner = Callable[..., ConfigWorkflow]
 def bundle(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle with random weights of the right shapes; not to be written to."""
     folder = tmp_path_factory.mktemp("bundle") / "esp_medsam"
-    shutil.copytree(root / "bundles" / "esp_medsam", folder, ignore=shutil.ignore_patterns("models", "run", "eval"))
+    shutil.copytree(
+        root / "bundles" / "esp_medsam", folder, ignore=shutil.ignore_patterns("models", "run", "eval")
+    )
     recipe = read_recipe(folder / "configs" / "recipe.json")
     torch.manual_seed(0)
-    save_model(folder / "models" / "model.pt", build_network(recipe), recipe.specs(), recipe.network_options())
+    save_model(
+        folder / "models" / "model.pt", build_network(recipe), recipe.specs(), recipe.network_options()
+    )
+    return folder
+
+
+@pytest.fixture
+def small_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle whose recipe trains a step in a moment; without a model."""
+    folder = tmp_path / "small"
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("models"))
+    (folder / "configs" / "recipe.json").write_text(json.dumps(SMALL))
     return folder
 
 
 @pytest.fixture
 def workflow(bundle: Path) -> Runner:
-    """Starts a configuration of the bundle in this process, as `python -m monai.bundle run` does."""
+    """Starts a configuration of a bundle in this process, as `python -m monai.bundle run` does."""
 
-    def start(*names: str, kind: str = "inference", **overrides: Any) -> ConfigWorkflow:
-        configs = bundle / "configs"
+    def start(*names: str, kind: str = "inference", where: Path = bundle, **overrides: Any) -> ConfigWorkflow:
+        configs = where / "configs"
         flow = ConfigWorkflow(
             config_file=[str(configs / f"{name}.json") for name in names],
             meta_file=str(configs / "metadata.json"),
             logging_file=False,
             workflow_type=kind,
-            **{"bundle_root": str(bundle), "device": "cpu", **overrides},
+            **{"bundle_root": str(where), "device": "cpu", **overrides},
         )
         flow.initialize()
         assert flow.check_properties() == []
