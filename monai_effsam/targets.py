@@ -39,6 +39,7 @@ class Target:
         colour: display colour, 8-bit RGB.
         code: SNOMED CT concept id of the structure.
         meaning: the concept's English name.
+        pieces: how many connected pieces it can have, filled, in one picture; 0 for any number.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     colour: tuple[int, int, int]
     code: str
     meaning: str
+    pieces: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the inverse of `targets_from_json`."""
@@ -79,6 +81,7 @@ _STRUCTURES: dict[str, tuple[int, tuple[int, int, int], str, str]] = {
     "adrenal_gland_right": (23, (249, 186, 150), "29392005", "Right adrenal gland"),
     "adrenal_gland_left": (24, (244, 186, 150), "38360008", "Left adrenal gland"),
 }
+_PIECES = {"skin_lesion": 1, "fetal_head": 1, "lungs": 2}
 _ABDOMEN = tuple(name for name, (value, *_) in _STRUCTURES.items() if value >= 12)
 _SEEN_IN: dict[str, tuple[str, ...]] = {
     "endoscopy": ("polyp",),
@@ -98,7 +101,9 @@ _SEEN_IN: dict[str, tuple[str, ...]] = {
 }
 
 TARGETS: tuple[Target, ...] = tuple(
-    Target(name, modality, *_STRUCTURES[name]) for modality in MODALITIES for name in _SEEN_IN[modality]
+    Target(name, modality, *_STRUCTURES[name], _PIECES.get(name, 0))
+    for modality in MODALITIES
+    for name in _SEEN_IN[modality]
 )
 """Every target that the shipped model knows, modality by modality."""
 

@@ -12,8 +12,10 @@ import argparse
 import dataclasses
 import json
 import os
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,8 +216,8 @@ def _launch(
     # glibc returns freed activations to the system at once and faults them in again: keep them (15 % of a CPU step)
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32 - 1))
-    with idist.Parallel(backend="nccl" if gpu else "gloo", nproc_per_node=count) as parallel:
-        parallel.run(_part, recipe, cases, args.out, "cuda" if gpu else "cpu", count, settings)
+    arguments = (recipe, cases, args.out, "cuda" if gpu else "cpu", count, settings)
+    idist.spawn("nccl" if gpu else "gloo", _part, arguments, nproc_per_node=count, master_port=_free_port())
 
 
 def _part(
@@ -237,6 +239,13 @@ def _part(
     if device == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     train(recipe, cases, out, device=f"cuda:{rank}" if device == "cuda" else device, **settings)
+
+
+def _free_port() -> int:
+    """A port for the processes to meet at; a fixed one would stop the second training on a machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _follow_parent() -> None:

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from monai_effsam.data.tidy import keep_pieces
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
+from monai_effsam.targets import Target
 
 __all__ = ["apply_spec", "label_map", "normalise", "undo"]
 
@@ -84,7 +86,10 @@ def undo(logits: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[n
 
 
 def label_map(
-    logits: npt.NDArray[np.float32], shown: npt.NDArray[np.bool_], values: Sequence[int], placement: Placement
+    logits: npt.NDArray[np.float32],
+    shown: npt.NDArray[np.bool_],
+    targets: Sequence[Target],
+    placement: Placement,
 ) -> npt.NDArray[np.uint8]:
     """One map of mask values from one layer of logits a target.
 
@@ -94,7 +99,7 @@ def label_map(
     Args:
         logits: (T, h, w) over the model's frame.
         shown: (T,), False for targets to be left out.
-        values: T mask values, 1..255.
+        targets: T rows of the target table; of their connected pieces only as many are kept as each can have.
         placement: how the source image lies in the frame.
 
     Returns:
@@ -102,15 +107,15 @@ def label_map(
     """
     mask = np.zeros(placement.source, np.uint8)
     best: npt.NDArray[np.float32] | None = None
-    for row, value in enumerate(values):
+    for row, target in enumerate(targets):
         if not shown[row] or not (logits[row] >= 0).any():  # interpolation does not rise above its neighbours
             continue
-        full = undo(logits[row : row + 1], placement)[0]
+        full = undo(keep_pieces(logits[row], target.pieces)[None], placement)[0]
         wins = full >= 0  # logit 0 is probability 0.5
         if best is None:
             best = full
         else:
             wins &= full > best
             np.copyto(best, full, where=wins)
-        mask[wins] = value
+        mask[wins] = target.value
     return mask

@@ -164,9 +164,8 @@ class Segmenter:
         quality = decoded.quality[:, columns].float().cpu().numpy()
         logits = decoded.mask_logits[:, columns].float().cpu().numpy()
         shown = np.ones_like(presence, dtype=bool) if prompts else presence >= PRESENT
-        values = [target.value for target in chosen]
         mask = np.stack(
-            [label_map(logits[b], shown[b], values, encoding.placement) for b in range(len(encoding))]
+            [label_map(logits[b], shown[b], chosen, encoding.placement) for b in range(len(encoding))]
         )
         return Decoding(mask, chosen, quality, presence)
 

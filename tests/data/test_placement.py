@@ -7,6 +7,7 @@ import pytest
 from monai_effsam.data.placement import apply_spec, label_map, normalise, undo
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
+from monai_effsam.targets import Target
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -75,7 +76,15 @@ def test_most_probable_target_wins_and_hidden_ones_do_not_count():
     logits = np.array([[[2, 1, -1]], [[1, 3, -1]], [[9, 9, 9]]], np.float32)
     placement = Placement((1, 3), (1, 3), (1, 3))
     shown = np.array([True, True, False])
-    assert label_map(logits, shown, [5, 6, 7], placement).tolist() == [[5, 6, 0]]
+    targets = [Target(name, "ct", value, (0, 0, 0), "", "") for name, value in (("a", 5), ("b", 6), ("c", 7))]
+    assert label_map(logits, shown, targets, placement).tolist() == [[5, 6, 0]]
+
+
+def test_only_as_many_pieces_are_drawn_as_the_target_can_have():
+    logits = np.array([[[1, -1, 2, 2, -1, 3]]], np.float32)
+    placement = Placement((1, 6), (1, 6), (1, 6))
+    one = Target("a", "ct", 5, (0, 0, 0), "", "", pieces=1)
+    assert label_map(logits, np.array([True]), [one], placement).tolist() == [[0, 0, 5, 5, 0, 0]]
 
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

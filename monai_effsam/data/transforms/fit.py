@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -136,11 +136,14 @@ class UndoSpecd(MapTransform):
         fitted = _fitted(out, self.fitted)
         own = targets_of(fitted.modality, self.targets)
         numbers = _numbers(own, self.targets, self.numbering)
+        numbered = [replace(target, value=number) for target, number in zip(own, numbers, strict=True)]
         for key in self.key_iterator(out):
             logits = cast(Tensor, out[key]).float().cpu().numpy()
             layers = logits[:, None] if logits.ndim == 3 else logits  # (T_m, N, h, w)
             shown = np.ones(len(own), np.bool_)
-            maps = [label_map(layers[:, i], shown, numbers, fitted.placement) for i in range(layers.shape[1])]
+            maps = [
+                label_map(layers[:, i], shown, numbered, fitted.placement) for i in range(layers.shape[1])
+            ]
             out[key] = _as_item(np.stack(maps), flat=logits.ndim == 3).to(out[key].device)
         return out
 
