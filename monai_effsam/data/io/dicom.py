@@ -113,7 +113,7 @@ def _together(
     """Modality values of a whole series to 0..255, by their common window or their percentiles."""
     common = set(windows)
     window = common.pop() if len(common) == 1 else None
-    shown, notes = to_uint8(values) if window is None else (window(values), ())
+    shown, notes = to_uint8(values, stretch=True) if window is None else (window(values), ())
     return (np.invert(shown) if pixels.inverted(sample) else shown), notes
 
 

@@ -217,7 +217,7 @@ def to_display(data: Any, frames: NDArray[Any]) -> tuple[NDArray[np.uint8], tupl
 
         bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
         return scale(np.asarray(apply_voi(values, data, index=0)), 0, 2**bits - 1), ()
-    return to_uint8(values)
+    return to_uint8(values, stretch=True)
 
 
 def to_rgb(path: Path, data: Any, frames: NDArray[Any]) -> NDArray[np.uint8]:

@@ -67,10 +67,13 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     return result
 
 
-def to_uint8(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def to_uint8(values: NDArray[Any], *, stretch: bool = False) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Any real values to 0..255: 8-bit as they are, others over their 0.5..99.5 percentile range.
 
-    Values that already lie in 0..255 and reach beyond 1 are only rounded.
+    Args:
+        values: of any shape.
+        stretch: scale wider types also where their values already lie in 0..255 and reach beyond 1; else those
+            are only rounded.
 
     Returns:
         The pixels, same shape, and notes for the user.
@@ -87,7 +90,7 @@ def to_uint8(values: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if finite.size == 0:
         raise DataError("pixel values are all NaN or infinite, expected numbers.")
     low, high = float(finite.min()), float(finite.max())
-    if low >= 0 and 1 < high <= 255:
+    if low >= 0 and 1 < high <= 255 and not stretch:
         return scale(values, 0.0, 255.0), notes
     return scale(values, *percentile_range(finite)), notes
 

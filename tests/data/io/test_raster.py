@@ -265,6 +265,13 @@ def test_pages_of_different_size_are_refused(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
+def test_pages_that_the_decoder_does_not_reach_are_missed(tmp_path, monkeypatch):
+    save_tiff(tmp_path / "a.tif", [noise(4, 6), noise(4, 6)])
+    monkeypatch.setattr("monai_effsam.data.io.raster_decode._tiff_pages", lambda _: [(4, 6, 1)] * 3)
+    with pytest.raises(DataError, match="file has 2 whole pages of 3: it is truncated"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_auxiliary_pictures_of_an_mpo_are_told(tmp_path):
     first, second = Pillow.new("RGB", (16, 8)), Pillow.new("RGB", (4, 2))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])

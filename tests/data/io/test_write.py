@@ -38,6 +38,8 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path):
         assert beside.name.endswith(".nii.gz")
         beside.write_bytes(b"half")
         assert not path.exists()
+        number = beside.stat().st_ino
+    assert path.stat().st_ino == number, "renamed, not copied"
     assert [p.name for p in path.parent.iterdir()] == ["a.nii.gz"]
 
 
