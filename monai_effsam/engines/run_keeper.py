@@ -58,6 +58,7 @@ class RunKeeper:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.parts["optimizer"] = optimizer
         trainer.add_event_handler(Events.STARTED, self._start_average)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._warm_average)
         self.ema.attach(trainer, event=Events.ITERATION_COMPLETED)
         if self.resume:
             self._restore(trainer)
@@ -74,6 +75,10 @@ class RunKeeper:
         """Begin from the weights that the network has now: a handler may have loaded others by then."""
         if trainer.state.iteration == 0:
             self.average.load_state_dict(self.network.state_dict())
+
+    def _warm_average(self, trainer: Engine) -> None:
+        """A young average forgets faster, or the random start would still be in it after a short training."""
+        trainer.state.ema_momentum = max(self.ema.momentum, 1 / (trainer.state.iteration + 10))  # type: ignore[attr-defined]
 
     def _restore(self, trainer: Engine) -> None:
         state = torch.load(self.file, map_location="cpu", weights_only=True)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
 
 from monai_effsam.checkpoints import load_model
 from monai_effsam.cli.main import main
+from monai_effsam.engines.recipe import Recipe, build_network
+from monai_effsam.engines.run_keeper import RunKeeper
 
 
 def losses(run: Path) -> list[dict[str, float]]:
@@ -108,3 +111,12 @@ def test_wrong_requests_get_one_line(words, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("iteration", "momentum"), [(1, 1 / 11), (90, 0.01), (100_000, 0.003)])
+def test_a_young_average_forgets_faster(iteration, momentum, tiny_recipe, tmp_path):
+    keeper = RunKeeper(tmp_path, Recipe(**tiny_recipe), build_network(Recipe(**tiny_recipe)))
+    engine = Engine(lambda engine, batch: None)
+    engine.state.iteration = iteration
+    keeper._warm_average(engine)
+    assert engine.state.ema_momentum == pytest.approx(momentum)
