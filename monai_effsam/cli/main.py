@@ -40,7 +40,9 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "segment": Command("monai_effsam.cli.segment", "outline structures in pictures and volumes"),
     "train": Command("monai_effsam.cli.train", "train on your own labelled images, or on many sets"),
-    "evaluate": Command("monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"),
+    "evaluate": Command(
+        "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"
+    ),
     "models": Command("monai_effsam.cli.models", "write the model card of a model"),
     "demo": Command("monai_effsam.cli.demo", "segment the pictures of the demo and show them on a page"),
     "targets": Command(

@@ -49,8 +49,9 @@ def _import(name: str, package: str | None = None) -> ModuleType:
             raise MissingExtraError(pip_name)
     _mend_torchvision()
     if name not in sys.modules:
-        for stale in [m for m in sys.modules if m.startswith(f"{name}.")]:  # left by a failed import of `import monai`;
-            del sys.modules[stale]  # they would not be bound to the new module
+        # a failed import inside `import monai` leaves submodules that would not be bound to the new module
+        for stale in [m for m in sys.modules if m.startswith(f"{name}.")]:
+            del sys.modules[stale]
     return importlib.import_module(name)
 
 
