@@ -233,6 +233,8 @@ def _part(
     import torch
 
     _follow_parent()
+    # channels-last weights of 1x1 convolutions have two equal layouts; DDP remarks on it in every process
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
 
     from monai_effsam.engines.training_run import train
 
