@@ -1,10 +1,14 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """A user's own folder: layouts, groups by name or table, and a split that stays put."""
 
+import cv2
+import numpy as np
 import pytest
 
+from monai_effsam.data.balanced import load_slices
 from monai_effsam.data.pairs import group_of, read_pairs, split_groups
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
+from monai_effsam.specs import ImageSpec
 
 
 def touch(folder, *names):
@@ -144,3 +148,15 @@ def test_values_that_are_no_labels_are_refused(tmp_path, values):
 def test_unknown_modality_is_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'endoscopy'"):
         read_pairs(tmp_path, "endoscop", {1: "polyp"})
+
+
+def test_pairs_become_labelled_slices(tmp_path):
+    random = np.random.RandomState(0)
+    for name in ("p1_frame1", "p2_frame1"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), random.randint(0, 256, (20, 30, 3)).astype(np.uint8))
+        cv2.imwrite(str(tmp_path / f"{name}_mask.png"), np.eye(20, 30, dtype=np.uint8) * 255)
+    slices = load_slices(read(tmp_path), {"endoscopy": ImageSpec(32)})
+    assert [(s.case, int(s.label.sum()), s.known) for s in slices] == [
+        ("p1", 20, (True,)),
+        ("p2", 20, (True,)),
+    ]
