@@ -131,7 +131,7 @@ class MaskFiles:
 
     def __call__(self, engine: Engine) -> None:
         """Write the masks of the engine's current batch."""
-        for item, answer in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type, call-overload]
+        for item, answer in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             fitted: Fitted = item[f"{self.fitted}_fitted"]
             path = write_mask(fitted.image, answer[f"{self.key}_mask"], self.output_dir)
             log.info("%s -> %s", fitted.image.path, path)

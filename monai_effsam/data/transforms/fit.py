@@ -230,8 +230,9 @@ class StoredGridd(MapTransform):
 
 def first_choice(value: str | Sequence[str] | None) -> str | None:
     """The value itself, or the first of a list: viewers show a list as choices and send it unchosen."""
-    chosen = value if isinstance(value, str) or not value else value[0]
-    return chosen or None
+    if isinstance(value, str):
+        return value or None
+    return value[0] if value else None
 
 
 def collate_one(items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
