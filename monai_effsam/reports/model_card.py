@@ -150,7 +150,9 @@ def _recipe(card: Mapping[str, Any]) -> str:
     if not recipe:
         return "Not recorded."
     rows = [[key, _setting(value)] for key, value in recipe.items() if value not in ({}, None)]
-    return markdown_table(("setting", "value"), rows, "ll")
+    table = markdown_table(("setting", "value"), rows, "ll")
+    history = "".join(f"\n- {note}" for note in card.get("history", ()))
+    return f"{table}\n\nWhat the settings do not tell:\n{history}" if history else table
 
 
 def _setting(value: Any) -> str:

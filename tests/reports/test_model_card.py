@@ -118,3 +118,9 @@ def test_what_is_not_known_is_said_to_be_so(sources, change, title, said):
 def test_a_model_without_a_table_of_terms_has_a_card_too(sources):
     text = model_card(replace(sources, terms={}))
     assert "| polyps | 800 | 40 | – | not stated |" in section(text, "Data")
+
+
+def test_what_the_settings_do_not_tell_stands_below_them(sources):
+    told = replace(sources, card={**sources.card, "history": ["weights were shifted half way."]})
+    assert "What the settings do not tell:\n\n- weights were shifted half way." in model_card(told)
+    assert "What the settings do not tell" not in model_card(sources)
