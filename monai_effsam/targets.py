@@ -40,6 +40,7 @@ class Target:
         code: SNOMED CT concept id of the structure.
         meaning: the concept's English name.
         pieces: how many connected pieces it can have, filled, in one picture; 0 for any number.
+        ellipse: whether its outline is an ellipse by definition.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Target:
     code: str
     meaning: str
     pieces: int = 0
+    ellipse: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the inverse of `targets_from_json`."""
@@ -101,7 +103,7 @@ _SEEN_IN: dict[str, tuple[str, ...]] = {
 }
 
 TARGETS: tuple[Target, ...] = tuple(
-    Target(name, modality, *_STRUCTURES[name], _PIECES.get(name, 0))
+    Target(name, modality, *_STRUCTURES[name], _PIECES.get(name, 0), name == "fetal_head")
     for modality in MODALITIES
     for name in _SEEN_IN[modality]
 )

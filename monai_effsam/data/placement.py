@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from monai_effsam.data.tidy import keep_pieces
+from monai_effsam.data.tidy import as_ellipse, keep_pieces
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
 from monai_effsam.targets import Target
@@ -99,7 +99,7 @@ def label_map(
     Args:
         logits: (T, h, w) over the model's frame.
         shown: (T,), False for targets to be left out.
-        targets: T rows of the target table; of their connected pieces only as many are kept as each can have.
+        targets: T rows of the target table; masks get the pieces and the shape that each can have.
         placement: how the source image lies in the frame.
 
     Returns:
@@ -110,7 +110,8 @@ def label_map(
     for row, target in enumerate(targets):
         if not shown[row] or not (logits[row] >= 0).any():  # interpolation does not rise above its neighbours
             continue
-        full = undo(keep_pieces(logits[row], target.pieces)[None], placement)[0]
+        layer = keep_pieces(logits[row], target.pieces)
+        full = undo((as_ellipse(layer) if target.ellipse else layer)[None], placement)[0]
         wins = full >= 0  # logit 0 is probability 0.5
         if best is None:
             best = full
