@@ -22,7 +22,9 @@ def calibrate_presence(
 ) -> dict[str, dict[str, float]]:
     """Fit scale and shift of each target's presence logit in place, p = sigmoid(scale x logit + shift).
 
-    A target of which the slices hold fewer than five present and five absent cases keeps scale 1 and shift 0.
+    Only sets that hold the target at all count: a fetal head is no breast without a lesion, and telling them apart says
+    nothing of how sure the network may be. A target with fewer than five present and five absent cases among them keeps
+    scale 1 and shift 0.
 
     Args:
         network: changed in place (`presence_scale`, `presence_shift`).
@@ -51,7 +53,7 @@ def calibrate_presence(
             continue
         x, y, k = (torch.cat(parts).double().numpy() for parts in (logits, labels, known))
         for column, row in enumerate(network.targets_of(index).tolist()):
-            seen = k[:, column] > 0
+            seen = (k[:, column] > 0) & _of_sets_with(y[:, column] > 0, own)
             present = int(y[seen, column].sum())
             if min(present, int(seen.sum()) - present) < 5:
                 continue
@@ -64,6 +66,12 @@ def calibrate_presence(
                 "absent": int(seen.sum()) - present,
             }
     return report
+
+
+def _of_sets_with(present: npt.NDArray[np.bool_], slices: Sequence[LabelledSlice]) -> npt.NDArray[np.bool_]:
+    """Which slices come from a set that holds the target in one of them."""
+    sets = np.array([s.stratum.split("/")[0] for s in slices])
+    return np.isin(sets, np.unique(sets[present]))
 
 
 def fit_platt(

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Presence probabilities after calibration mean what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,12 @@ def test_too_few_cases_change_nothing(network, count, known):
     assert calibrate_presence(network, bright_slices(count, known), SPECS) == {}
     assert network.presence_scale.tolist() == [1, 1]
     assert network.presence_shift.tolist() == [0, 0]
+
+
+def test_pictures_of_another_set_are_no_evidence_of_absence(network):
+    """Set s holds target a in every picture; t, which knows that it has none, holds it in no one."""
+    slices = bright_slices(12)
+    apart = [replace(s, stratum="s/sick" if s.label.any() else "t") for s in slices]
+    assert calibrate_presence(network, apart, SPECS) == {}
+    together = [replace(s, stratum="s/sick" if s.label.any() else "s/well") for s in slices]
+    assert list(calibrate_presence(network, together, SPECS)) == ["ct/a"]
