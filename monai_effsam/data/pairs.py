@@ -10,14 +10,13 @@ columns image and group, where the names say nothing.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from monai_effsam.data.io.sniff import ENDINGS, stem
-from monai_effsam.data.sets import Case
+from monai_effsam.data.sets import Case, read_table
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.targets import check_modality
 
@@ -157,15 +156,8 @@ def _listed_groups(folder: Path, pairs: Mapping[str, tuple[Path, Path]]) -> dict
     table = folder / "groups.csv"
     if not table.is_file():
         return {}
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{table}: cannot be read ({error}), expected a CSV table with image, group."
-        ) from error
     groups = {}
-    for row in rows:
+    for row in read_table(table, ("image", "group")):
         name, group = row.get("image"), row.get("group")
         if not name or not group:
             raise DataError(f"{table}: a row lacks image or group, expected both. Fill it in.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from monai_effsam.errors import DataError, UnknownNameError
 from monai_effsam.targets import TARGETS, Target, check_modality
 
-__all__ = ["Case", "known_targets", "read_datalist", "read_set", "read_sets", "set_names"]
+__all__ = ["Case", "known_targets", "read_datalist", "read_set", "read_sets", "read_table", "set_names"]
 
 
 @dataclass(frozen=True)
@@ -164,14 +164,23 @@ def _mask_value(text: str, table: Path) -> int:
     return int(text)
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV table, as spreadsheets write it (a byte order mark is no part of the first column's name).
+
+    Raises:
+        DataError: it cannot be read; the message names the columns expected.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read ({error}). Expected a CSV table with {', '.join(columns)}."
         ) from error
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    rows = read_table(path, columns)
     if rows and (absent := [c for c in columns if c not in rows[0]]):
         raise DataError(f"{path}: lacks the columns {', '.join(absent)}, expected {', '.join(columns)}.")
     if short := [i for i, row in enumerate(rows, 2) if any(row[c] is None for c in columns)]:
