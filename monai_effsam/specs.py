@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from monai_effsam.errors import SpecError, UsageError
 
-__all__ = ["ImageSpec", "Placement", "Prompts"]
+__all__ = ["ImageSpec", "Intensity", "Placement", "Prompts"]
 
 Resize = Literal["stretch", "longest"]
-Intensity = Literal["uint8", "minmax"]
+Intensity = Literal["uint8", "minmax", "tissue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class ImageSpec:
     Args:
         size: model size: side of the square that the encoder sees [px].
         resize: `stretch` fits both sides; `longest` keeps the aspect and pads right and bottom.
-        intensity: `uint8` divides 0..255 by 255, `minmax` scales each image to 0..1.
+        intensity: `uint8` divides 0..255 by 255, `minmax` scales each image to 0..1, `tissue` stretches the soft
+            tissue of a CT picture before it is resized (`data.tissue`).
         mean: subtracted after that, per RGB channel.
         std: divided by after that, per RGB channel.
         pad_value: value of padded pixels, after normalisation.
@@ -53,8 +54,10 @@ class ImageSpec:
             )
         if self.resize not in ("stretch", "longest"):
             raise SpecError(f"ImageSpec: resize is '{self.resize}', expected 'stretch' or 'longest'.")
-        if self.intensity not in ("uint8", "minmax"):
-            raise SpecError(f"ImageSpec: intensity is '{self.intensity}', expected 'uint8' or 'minmax'.")
+        if self.intensity not in get_args(Intensity):
+            raise SpecError(
+                f"ImageSpec: intensity is '{self.intensity}', expected one of {get_args(Intensity)}."
+            )
         if min(self.std) <= 0:
             raise SpecError(f"ImageSpec: std is {self.std}, expected three positive numbers.")
 

@@ -20,6 +20,8 @@ class Augmentation:
         zoom: largest factor of size, applied as zoom**uniform(-1, 1).
         stretch: the same for the aspect ratio.
         shift: largest shift as a fraction of the side.
+        elastic: largest standard deviation of a smooth random displacement, as a fraction of the side. For small sets
+            of soft organs: eighteen abdomens are learnt by heart without it.
         gain: largest relative change of contrast.
         offset: largest change of brightness, as a fraction of full scale.
         gamma: largest factor of gamma, as for zoom.
@@ -34,6 +36,7 @@ class Augmentation:
     zoom: float = 1.3
     stretch: float = 1.15
     shift: float = 0.08
+    elastic: float = 0.0
     gain: float = 0.25
     offset: float = 0.12
     gamma: float = 1.3
@@ -49,6 +52,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     ),
     "xray": Augmentation(rotate=12, zoom=1.25, stretch=1.2),
     "fundus": Augmentation(flip_y=True, quarter_turns=True, rotate=45, zoom=1.3, colour=0.12),
-    "ct": Augmentation(flip_x=False, rotate=12, zoom=1.25, stretch=1.15),
-    "mr": Augmentation(flip_x=False, rotate=25, zoom=1.3, stretch=1.15, gain=0.35, gamma=1.5),
+    "ct": Augmentation(
+        flip_x=False, rotate=15, zoom=1.35, stretch=1.25, elastic=0.025, gain=0.35, offset=0.15, gamma=1.5
+    ),
+    "mr": Augmentation(flip_x=False, rotate=25, zoom=1.3, stretch=1.2, elastic=0.02, gain=0.35, gamma=1.5),
 }

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset
 
 from monai_effsam.data.augmentation import AUGMENTATIONS, Augmentation
 from monai_effsam.data.io import read_image, read_label
-from monai_effsam.data.placement import apply_spec, normalise
+from monai_effsam.data.placement import apply_spec, normalise, toned
 from monai_effsam.data.sets import Case, known_targets
 from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
 from monai_effsam.errors import DataError, UnknownNameError
@@ -233,7 +233,7 @@ class BalancedBatches(IterableDataset[Batch]):
             chosen = self.slices[
                 self._draw(self._strata[modality][random.choice(len(share), p=share)], random)
             ]
-            item = augment({"image": chosen.image, "label": chosen.label})
+            item = augment({"image": toned(chosen.image, spec), "label": chosen.label})
             images.append(normalise(item["image"], spec))
             labels.append(item["label"])
             known.append(chosen.known)

@@ -10,13 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from monai_effsam.data.tidy import as_ellipse, keep_pieces
+from monai_effsam.data.tissue import stretch_tissue
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
 from monai_effsam.targets import Target
 
-__all__ = ["apply_spec", "label_map", "normalise", "undo"]
+__all__ = ["apply_spec", "label_map", "normalise", "toned", "undo"]
 
 _MAX_WARP = 32_000  # OpenCV's warp has 15 bits for a side
+
+
+def toned(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    """The part of a spec's intensity rule that comes before resizing (and, in training, before variation)."""
+    return stretch_tissue(rgb) if spec.intensity == "tissue" else rgb
 
 
 def normalise(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> npt.NDArray[np.float32]:
@@ -49,6 +55,7 @@ def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ShapeError(f"apply_spec: image has shape {rgb.shape} {rgb.dtype}, expected (H, W, 3) uint8.")
+    rgb = toned(rgb, spec)
     placement = spec.place(rgb.shape[:2])
     height, width = placement.content
     if (height, width) != rgb.shape[:2]:

@@ -15,7 +15,7 @@ from monai_effsam.checkpoints.transfer import transfer_weights
 from monai_effsam.errors import UsageError, WeightsError
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
 from monai_effsam.networks.nets import EspMedSam
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import ImageSpec, Intensity
 from monai_effsam.targets import TARGETS, Target
 
 __all__ = ["SIZES", "Recipe", "build_network", "read_recipe"]
@@ -32,6 +32,8 @@ SIZES = {
     "mr": 224,
 }
 
+INTENSITIES: dict[str, Intensity] = {"ct": "tissue"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -41,6 +43,7 @@ class Recipe:
         encoder: options of `build_encoder`.
         decoder: options of `QueryDecoupledDecoder`.
         sizes: model size a modality [px].
+        intensities: intensity rule of the `ImageSpec` of those modalities that have one of their own.
         mean: of the input normalisation.
         std: of the input normalisation.
         weights: share of each set or stratum in the batches; empty for square roots of their sizes.
@@ -62,6 +65,7 @@ class Recipe:
     )
     decoder: dict[str, Any] = field(default_factory=lambda: {"mlp_dim": 1024, "hyper_dim": 128})
     sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))
+    intensities: dict[str, Intensity] = field(default_factory=lambda: dict(INTENSITIES))
     mean: tuple[float, float, float] = (127 / 255, 127 / 255, 127 / 255)
     std: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
     weights: dict[str, float] = field(default_factory=dict)
@@ -79,7 +83,10 @@ class Recipe:
 
     def specs(self) -> dict[str, ImageSpec]:
         """An `ImageSpec` for each modality."""
-        return {m: ImageSpec(size, mean=self.mean, std=self.std) for m, size in self.sizes.items()}
+        return {
+            m: ImageSpec(size, intensity=self.intensities.get(m, "uint8"), mean=self.mean, std=self.std)
+            for m, size in self.sizes.items()
+        }
 
     def network_options(self) -> dict[str, Any]:
         """Keyword arguments of `EspMedSam`, without the targets."""

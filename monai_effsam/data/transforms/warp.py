@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Random flip, turn, rotation, zoom, aspect and shift in one resampling, straight into the model's frame."""
+"""Random flip, turn, zoom, aspect, shift and elastic deformation in one resampling, straight into the model's frame."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 
@@ -15,9 +16,11 @@ from monai_effsam.data.augmentation import Augmentation
 
 __all__ = ["RandFrameWarpd"]
 
+KNOTS = 6  # of the elastic displacement, along each side: bends of organ size
+
 
 class RandFrameWarpd(RandomizableTransform, MapTransform):
-    """One random affine map from the source picture to the model's square; nothing is resampled twice.
+    """One random map from the source picture to the model's square, affine or bent; nothing is resampled twice.
 
     Args:
         keys: (H, W, 3) or (H, W) uint8 arrays of one size.
@@ -42,11 +45,12 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
         self.nearest = (nearest,) if isinstance(nearest, str) else tuple(nearest)  # type: ignore[arg-type]
         self._turn = np.eye(2)
         self._shift = np.zeros(2)
+        self._bend: npt.NDArray[np.float32] | None = None
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the linear part and the shift, both in units of the frame."""
+        """Draw the linear part, the shift and the bend's knots, all in units of the frame."""
         super().randomize(None)
-        self._turn, self._shift = np.eye(2), np.zeros(2)
+        self._turn, self._shift, self._bend = np.eye(2), np.zeros(2), None
         if not self._do_transform:
             return
         draw, r = self.R, self.ranges
@@ -61,6 +65,9 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         self._turn = rotation @ np.diag([zoom * stretch * flip[0], zoom / stretch * flip[1]])
         self._shift = draw.uniform(-r.shift, r.shift, 2)
+        if r.elastic:
+            knots = draw.uniform(0, r.elastic) * draw.randn(KNOTS, KNOTS, 2)
+            self._bend = knots.astype(np.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same dictionary with the keys warped to (size, size[, 3])."""
@@ -75,7 +82,18 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
             offset = centre * (1 + 2 * self._shift) - linear @ np.array([width / 2, height / 2])
             offset += linear @ np.array([0.5, 0.5]) - 0.5
             method = cv2.INTER_NEAREST if key in self.nearest else cv2.INTER_LINEAR
-            out[key] = cv2.warpAffine(
-                out[key], np.column_stack([linear, offset]), (self.size, self.size), flags=method
-            )
+            affine = np.column_stack([linear, offset])
+            out[key] = self._resampled(out[key], affine, method)
         return out
+
+    def _resampled(self, array: Any, affine: npt.NDArray[np.float64], method: int) -> Any:
+        """The array in the frame, by an affine map (2, 3) from its pixels to the frame's and then the bend."""
+        if self._bend is None:
+            return cv2.warpAffine(array, affine, (self.size, self.size), flags=method)
+        inverse = cv2.invertAffineTransform(affine)
+        places = np.indices((self.size, self.size), np.float32)[::-1].transpose(1, 2, 0)  # (x, y)
+        places = places + self.size * cv2.resize(
+            self._bend, (self.size, self.size), interpolation=cv2.INTER_CUBIC
+        )
+        sources = cv2.transform(places, inverse)
+        return cv2.remap(array, sources, None, method, borderMode=cv2.BORDER_CONSTANT)

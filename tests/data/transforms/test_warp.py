@@ -90,6 +90,26 @@ def test_drawn_numbers_stay_within_their_ranges():
         assert np.abs(step._shift).max() <= ranges.shift
 
 
+def test_a_bend_moves_picture_and_label_alike_and_differently_from_place_to_place():
+    ranges = Augmentation(flip_x=False, rotate=0, zoom=1, stretch=1, shift=0, elastic=0.2)
+    moved = []
+    for centre in ((50, 50), (140, 130)):
+        out = warp(ranges, 3, size=192, height=192, width=192, centre=centre, radius=20)
+        found = centre_of(out["label"] * 1.0)
+        assert np.abs(centre_of(out["image"][..., 0] * 1.0) - found).max() < 0.3
+        moved.append(found - centre)
+    assert np.abs(moved[0] - moved[1]).max() > 2
+
+
+def test_a_bend_without_strength_is_the_affine_map():
+    ranges = Augmentation(flip_x=False, elastic=1e-9)
+    bent, straight = warp(ranges, 5), warp(Augmentation(flip_x=False), 5)
+    assert (
+        np.abs(bent["image"].astype(int) - straight["image"]).max() <= 8
+    )  # maps of 1/32 pixel, rounded apart
+    assert (bent["label"] != straight["label"]).mean() < 0.002
+
+
 def test_shift_moves_by_a_fraction_of_the_side():
     step = RandFrameWarpd(("image", "label"), 100, STILL)
     step.randomize = lambda data=None: setattr(step, "_shift", np.array([0.25, -0.1]))
