@@ -29,6 +29,37 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model.pt` of a small random `EspMedSam` that finds every target present; no weight of it is zero."""
+    import torch
+
+    from monai_effsam.checkpoints import save_model
+    from monai_effsam.networks.nets import EspMedSam
+    from monai_effsam.specs import ImageSpec
+
+    torch.manual_seed(0)
+    options = {"encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32}}
+    network = EspMedSam(**options)
+    for parameter in network.parameters():
+        if not parameter.any():  # fresh experts would not be missed
+            torch.nn.init.normal_(parameter, std=0.05)
+    network.presence_shift.fill_(9.0)
+    specs = {name: ImageSpec(size=64) for name in network.modalities}
+    return save_model(tmp_path_factory.mktemp("model") / "model.pt", network, specs, options)
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `tiny_model` exports to, for both runtimes."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    from monai_effsam.checkpoints import load_model
+    from monai_effsam.inference.export import export_model
+
+    return export_model(load_model(tiny_model), tmp_path_factory.mktemp("export") / "tiny")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run."""
     if item.get_closest_marker("data") and not SHARED.is_dir():
