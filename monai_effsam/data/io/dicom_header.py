@@ -35,14 +35,14 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CENTIMETRES = 3
 
 
-def open_dicom(path: Path, *, tags: Sequence[str] | None = None) -> Any:
+def open_dicom(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = True) -> Any:
     """A data set, lazily parsed; also without preamble. With `tags`, those alone and no pixels.
 
     Raises:
         Exception: one of `DAMAGED`.
     """
     if tags is None:
-        return pydicom.dcmread(path, force=True)
+        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(tags))
 
 
