@@ -53,10 +53,10 @@ def write_seg(
     Raises:
         DataError: the input cannot be referred to, or the system refuses to write.
     """
-    note = "nothing was found: there is no DICOM-SEG"
     if image.kind != "dicom":
-        note = f"the input is {image.kind}, not DICOM: there is no DICOM-SEG"
-    elif path := write_dicom_seg(image, mask, targets, out, algorithm=algorithm):
+        return None, (f"no DICOM-SEG: the input is {image.kind}, not DICOM",)
+    path = write_dicom_seg(image, mask, targets, out, algorithm=algorithm)
+    if path is not None:
         return path, ()
     seg_path(image, out).unlink(missing_ok=True)
-    return None, (note,)
+    return None, ("no DICOM-SEG: nothing was found",)

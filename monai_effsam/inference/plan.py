@@ -122,11 +122,11 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"{request.out}: is a file, expected a folder. Choose another -o.")
     jobs = _labelled(sources)
-    _check_inputs_stay(jobs, request.out)
+    _check_inputs_stay(jobs, request)
     finished = _finished(request) if request.resume else set()
     open_jobs = tuple(job for job in jobs if job.label not in finished)
     if not (request.overwrite or request.resume):
-        _check_new(jobs, request.out)
+        _check_new(jobs, request)
     return Plan(request, open_jobs, len(jobs) - len(open_jobs))
 
 
@@ -181,16 +181,20 @@ def _labelled(sources: Sequence[Source]) -> list[Job]:
     return [Job(s, str(s.path if counts[s.path] == 1 else s.paths[0])) for s in sources]
 
 
-def _check_inputs_stay(jobs: Sequence[Job], out: Path) -> None:
+def _outputs(job: Job, request: Request) -> tuple[Path, ...]:
+    return output_paths(job.source, request.out, dicom_seg=request.dicom_seg)
+
+
+def _check_inputs_stay(jobs: Sequence[Job], request: Request) -> None:
     inputs = {path.resolve() for job in jobs for path in job.source.paths}
     for job in jobs:
-        for path in output_paths(job.source, out):
+        for path in _outputs(job, request):
             if path.resolve() in inputs:
                 raise UsageError(f"{path}: is an input and would be replaced. Choose another -o.")
 
 
-def _check_new(jobs: Sequence[Job], out: Path) -> None:
-    there = [path for job in jobs for path in output_paths(job.source, out) if path.exists()]
+def _check_new(jobs: Sequence[Job], request: Request) -> None:
+    there = [path for job in jobs for path in _outputs(job, request) if path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise UsageError(

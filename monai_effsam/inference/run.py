@@ -247,7 +247,7 @@ def _write_files(
             seg, notes = write_seg(image, segmentation.mask, own, out, algorithm)
             files["dicom_seg"], work.notes = seg.name if seg else None, work.notes + notes
     except BaseException:
-        for path in output_paths(image, out):
+        for path in output_paths(image, out, dicom_seg=request.dicom_seg):
             path.unlink(missing_ok=True)
         raise
     work.ms = {**(work.ms or {}), "write": (time.perf_counter() - start) * 1000}

@@ -65,10 +65,10 @@ def write_bytes(path: Path, content: bytes, protected: tuple[Path, ...] = ()) ->
     return path
 
 
-def output_paths(source: Source | Image, out_dir: Path) -> tuple[Path, ...]:
+def output_paths(source: Source | Image, out_dir: Path, *, dicom_seg: bool = False) -> tuple[Path, ...]:
     """Every file that may be written for an input: both kinds of mask, the overlay, the DICOM Segmentation."""
-    ends = ("mask.png", "mask.nii.gz", "overlay.png")
-    return (*(out_dir / f"{source.name}_{end}" for end in ends), seg_path(source, out_dir))
+    paths = tuple(out_dir / f"{source.name}_{end}" for end in ("mask.png", "mask.nii.gz", "overlay.png"))
+    return (*paths, seg_path(source, out_dir)) if dicom_seg and source.kind == "dicom" else paths
 
 
 def seg_path(source: Source | Image, out_dir: Path) -> Path:
