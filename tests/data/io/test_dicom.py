@@ -58,6 +58,39 @@ def test_every_colour_encoding_shows_the_same_bars(name):
     assert np.abs(read_image(shipped(f"{name}.dcm")).slices - bars).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("packed", "plain"),
+    [("MR_small_jpeg_ls_lossless", "MR_small"), ("SC_rgb_jpeg_gdcm", BARS.removesuffix(".dcm"))],
+    ids=["JPEG-LS", "JPEG lossless in RGB"],
+)
+def test_lossless_jpeg_is_decoded_by_itk(packed, plain):
+    assert (read_image(shipped(f"{packed}.dcm")).slices == read_image(shipped(f"{plain}.dcm")).slices).all()
+
+
+def test_what_itk_would_do_to_grey_values_is_done_once(tmp_path):
+    for name in ("MR_small_jpeg_ls_lossless", "MR_small"):
+        data = pydicom.dcmread(shipped(f"{name}.dcm"))
+        data.PhotometricInterpretation = "MONOCHROME1"
+        data.RescaleSlope, data.RescaleIntercept, data.WindowCenter, data.WindowWidth = 2, -700, 900, 2000
+        data.save_as(tmp_path / f"{name}.dcm")
+    packed, plain = (
+        read_image(tmp_path / f"{n}.dcm").slices for n in ("MR_small_jpeg_ls_lossless", "MR_small")
+    )
+    assert (packed == plain).all()
+    assert np.corrcoef(plain.ravel(), read_image(shipped("MR_small.dcm")).slices.ravel())[0, 1] < -0.9
+
+
+def test_a_lossless_stream_cut_short_is_refused(tmp_path):
+    data = pydicom.dcmread(shipped("SC_rgb_jpeg_gdcm.dcm"))
+    stream = next(pydicom.encaps.generate_pixel_data_frame(data.PixelData, 1))
+    data.PixelData = encapsulate([stream[: len(stream) // 2 * 2 - 200]])
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(
+        DataError, match=r"a\.dcm: pixel data \(JPEG Lossless.* is damaged: frame 1 is cut short"
+    ):
+        read_image(tmp_path / "a.dcm")
+
+
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg", "SC_jpeg_no_color_transform"])
 def test_rgb_jpeg_without_a_proper_mark_is_not_transformed(name):
     assert (
