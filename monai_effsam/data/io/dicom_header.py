@@ -152,7 +152,9 @@ def orientation_of(data: Any, frame: int = 0) -> NDArray[np.float64] | None:
 def common_orientation(data: Any) -> NDArray[np.float64] | None:
     """What `orientation_of` says of every frame, None where any is unknown or crosses the others."""
     first = orientation_of(data)
-    for frame in range(1, frame_count(data) if first is not None else 0):
+    if first is None:
+        return None
+    for frame in range(1, frame_count(data)):
         other = orientation_of(data, frame)
         if other is None or not np.allclose(first, other, atol=1e-3):
             return None

@@ -80,6 +80,11 @@ def read_sources(image: Image) -> SourceImages:
         data = header.open_dicom(path, pixels=False)
         first = data if first is None else first
         one = _identity(path, data)
+        if str(one.SOPInstanceUID) in classes:
+            raise DataError(
+                f"{path}: DICOM file has the SOPInstanceUID of another slice, expected its own. Export the series "
+                "again, or do without the DICOM-SEG."
+            )
         classes[str(one.SOPInstanceUID)] = str(one.SOPClassUID)
         headers.append(one)
         frames.append(_frames(data))
@@ -220,11 +225,11 @@ def _place(one: Dataset, frames: Sequence[_Frame], spacing: tuple[float, float],
     one.NumberOfFrames = len(frames)
     shared = Dataset()
     shared.PixelMeasuresSequence = PixelMeasuresSequence(spacing, thickness)
-    shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", frames[0].orientation)
+    shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", list(frames[0].orientation or ()))
     one.SharedFunctionalGroupsSequence = [shared]
     groups = []
     for frame in frames:
         group = Dataset()
-        group.PlanePositionSequence = PlanePositionSequence("PATIENT", frame.position)
+        group.PlanePositionSequence = PlanePositionSequence("PATIENT", list(frame.position or ()))
         groups.append(group)
     one.PerFrameFunctionalGroupsSequence = groups

@@ -408,6 +408,12 @@ def test_sources_that_are_gone_or_differ_are_refused(series, make, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_slices_that_cannot_be_told_apart_are_refused(series, tmp_path):
+    image = series([0, 10], SOPInstanceUID="1.2.3.1.1")
+    with pytest.raises(DataError, match=r"002\.dcm: DICOM file has the SOPInstanceUID of another slice"):
+        write_dicom_seg(image, some_mask(image), CT, tmp_path / "out")
+
+
 def test_wrong_calls_are_refused(series, tmp_path):
     image = series([0, 10])
     with pytest.raises(UsageError, match=r"mask has values \[99\], expected those of the targets: 12, 13, "):
