@@ -22,6 +22,7 @@ from monai_effsam.targets import Target
 
 __all__ = ["encode_seg"]
 
+_BITS_A_BYTE = 8
 _SERIES_OFFSET = 1000  # ours come after the study's own, by number
 
 
@@ -53,13 +54,12 @@ def _content(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], alg
     from highdicom import UID
     from highdicom.seg import Segmentation
 
-    numbers = np.zeros(256, np.uint8)
-    numbers[[target.value for target in found]] = np.arange(1, len(found) + 1)
-    sources = read_sources(image)
+    shown = _shown(mask, found)
+    sources = read_sources(image, frame_size=(1, len(found)))
     names = ", ".join(target.name for target in found)
     seg = Segmentation(
         source_images=sources.headers,
-        pixel_array=numbers[mask],
+        pixel_array=shown,
         segmentation_type="BINARY",
         segment_descriptions=[segment_description(n, t, algorithm) for n, t in enumerate(found, 1)],
         series_instance_uid=UID(),
@@ -81,9 +81,44 @@ def _content(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], alg
     if not sources.is_placed:
         _leave_space(seg)
     _name_true_classes(seg, sources)
+    seg.Rows, seg.Columns = image.size
+    seg.PixelData = _bits(seg, mask, [target.value for target in found], sources.frames)
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()
+
+
+def _shown(mask: NDArray[np.uint8], found: Sequence[Target]) -> NDArray[np.uint8]:
+    """Which slice shows which segment: (N, 1, S), number k at column k - 1 or 0.
+
+    This is all that highdicom sees of the mask. It holds frames as bytes and copies them several times, 1.5 GB for
+    150 slices of 512x512 with 13 targets; the bits are put in place afterwards.
+    """
+    rows = np.zeros((len(mask), 1, len(found)), np.uint8)
+    for row, one in zip(rows, mask, strict=True):
+        counts = np.bincount(one.ravel(), minlength=256)[[target.value for target in found]]
+        row[0] = np.where(counts, np.arange(1, len(found) + 1), 0)
+    return rows
+
+
+def _bits(
+    seg: Any, mask: NDArray[np.uint8], values: Sequence[int], frames: dict[tuple[str, int], int]
+) -> bytes:
+    """Pixel data: a bit a pixel, the first in the lowest bit, frames without a gap between them (PS3.5 8.1.1)."""
+    parts, waiting = list[bytes](), list[NDArray[np.bool_]]()
+    for group in seg.PerFrameFunctionalGroupsSequence:
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        index = frames[str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1)]
+        waiting.append(
+            mask[index] == values[group.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
+        )
+        if len(waiting) == _BITS_A_BYTE:  # so many frames always end with a byte
+            parts.append(np.packbits(waiting, bitorder="little").tobytes())
+            waiting.clear()
+    if waiting:
+        parts.append(np.packbits(waiting, bitorder="little").tobytes())
+    content = b"".join(parts)
+    return content + b"\0" * (len(content) % 2)
 
 
 def _leave_space(seg: Any) -> None:

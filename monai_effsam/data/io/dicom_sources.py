@@ -43,6 +43,7 @@ class SourceImages:
         is_placed: whether the places are the files' own.
         has_thickness: whether the slice thickness is the files', or follows from their distance, and not 1 mm.
         series_number: of the first file, 0 where it has none.
+        frames: place of each frame in the image's slices, by instance UID and frame number from 1.
         classes: SOP class of each instance, by instance UID. In `headers` all are Secondary Capture, whose modules
             are known: files may be of retired or private classes, or lack what their class demands.
     """
@@ -51,6 +52,7 @@ class SourceImages:
     is_placed: bool
     has_thickness: bool
     series_number: int
+    frames: dict[tuple[str, int], int]
     classes: dict[str, str]
 
 
@@ -62,7 +64,7 @@ class _Frame:
     orientation: Sequence[float] | None
 
 
-def read_sources(image: Image) -> SourceImages:
+def read_sources(image: Image, frame_size: tuple[int, int]) -> SourceImages:
     """Read the headers of an image's files again.
 
     A frame has a place if the file names a frame of reference, and position, orientation and spacing of all
@@ -70,6 +72,7 @@ def read_sources(image: Image) -> SourceImages:
 
     Args:
         image: of kind "dicom".
+        frame_size: (rows, columns) that the headers tell.
 
     Raises:
         DataError: a file that cannot be read, or lacks an identity that could be referred to.
@@ -85,6 +88,7 @@ def read_sources(image: Image) -> SourceImages:
                 f"{path}: DICOM file has the SOPInstanceUID of another slice, expected its own. Export the series "
                 "again, or do without the DICOM-SEG."
             )
+        one.Rows, one.Columns = frame_size
         classes[str(one.SOPInstanceUID)] = str(one.SOPClassUID)
         headers.append(one)
         frames.append(_frames(data))
@@ -93,11 +97,12 @@ def read_sources(image: Image) -> SourceImages:
     is_placed = spacing is not None and _have_places([f for file in frames for f in file], references)
     thickness = _thickness(first) or image.slice_step_mm if is_placed else None
     reference = references.pop() if is_placed else uid.generate_uid()
-    count = 0
+    order = dict[tuple[str, int], int]()
     for one, file in zip(headers, frames, strict=True):
         if not is_placed:
-            file = [_Frame((0.0, 0.0, float(count + k)), _AXIAL) for k in range(len(file))]
-        count += len(file)
+            file = [_Frame((0.0, 0.0, float(len(order) + k)), _AXIAL) for k in range(len(file))]
+        for number in range(1, len(file) + 1):
+            order[str(one.SOPInstanceUID), number] = len(order)
         one.FrameOfReferenceUID = reference
         _place(one, file, spacing or (1.0, 1.0), thickness or 1.0)
     number = header.first_number(first.get("SeriesNumber")) if first else None
@@ -105,6 +110,7 @@ def read_sources(image: Image) -> SourceImages:
         headers=tuple(headers),
         is_placed=is_placed,
         has_thickness=thickness is not None,
+        frames=order,
         series_number=max(0, int(number or 0)),
         classes=classes,
     )
@@ -126,7 +132,6 @@ def _identity(path: Path, data: Any) -> Dataset:
             )
         setattr(one, key, uid.UID(str(value)))
     one.Modality = str(data.get("Modality") or "OT")
-    one.Rows, one.Columns = int(data.Rows), int(data.Columns)
     for key in _TEXTS:
         if (value := data.get(key)) is not None or key in _REQUIRED:
             setattr(one, key, str(value or ""))

@@ -185,8 +185,9 @@ def test_a_single_slice_keeps_its_place(make, tmp_path):
         ([0, 2.5, 5, 12.5, 15], [1, 0, 0, 0, 1, 0]),
         ([0, 2.5, 5, 7.5], [1, 0, 0, 0, -1, 0]),
         ([7.5, 5, 0, 2.5], [0, 1, 0, 0, 0, -1]),
+        ([3 * i for i in range(13)], [1, 0, 0, 0, 1, 0]),  # frames of 63 bits: no byte ends with a frame
     ],
-    ids=["unsorted", "oblique", "missing slice", "negative direction", "sagittal"],
+    ids=["unsorted", "oblique", "missing slice", "negative direction", "sagittal", "many"],
 )
 def test_frames_of_a_series_lie_on_their_slices(series, tmp_path, heights, orientation):
     seg = check_round_trip(series(heights, orientation), tmp_path / "out")
