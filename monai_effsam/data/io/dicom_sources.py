@@ -64,6 +64,15 @@ class _Frame:
     orientation: Sequence[float] | None
 
 
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A file's clean header, its frames, and all that it says itself."""
+
+    header: Dataset
+    frames: Sequence[_Frame]
+    data: Any
+
+
 def read_sources(image: Image, frame_size: tuple[int, int]) -> SourceImages:
     """Read the headers of an image's files again.
 
@@ -77,43 +86,49 @@ def read_sources(image: Image, frame_size: tuple[int, int]) -> SourceImages:
     Raises:
         DataError: a file that cannot be read, or lacks an identity that could be referred to.
     """
-    headers, frames, references = list[Dataset](), list[list[_Frame]](), set[str]()
-    first, classes = None, {}
+    files, classes = list[_File](), dict[str, str]()
     for path in image.sources:
         data = header.open_dicom(path, pixels=False)
-        first = data if first is None else first
-        one = _identity(path, data)
-        if str(one.SOPInstanceUID) in classes:
+        file = _File(_identity(path, data), _frames(data), data)
+        instance = str(file.header.SOPInstanceUID)
+        if instance in classes:
             raise DataError(
                 f"{path}: DICOM file has the SOPInstanceUID of another slice, expected its own. Export the series "
                 "again, or do without the DICOM-SEG."
             )
-        one.Rows, one.Columns = frame_size
-        classes[str(one.SOPInstanceUID)] = str(one.SOPClassUID)
-        headers.append(one)
-        frames.append(_frames(data))
-        references.add(str(data.get("FrameOfReferenceUID") or ""))
+        classes[instance] = str(file.header.SOPClassUID)
+        file.header.Rows, file.header.Columns = frame_size
+        files.append(file)
+    sizes = {(int(file.data.Rows), int(file.data.Columns)) for file in files}
+    if sizes != {image.size} or sum(len(file.frames) for file in files) != len(image):
+        raise DataError(f"{image.path}: DICOM files have changed since they were read. Start again.")
+    first = files[0].data
     spacing = _body_spacing(first)
-    is_placed = spacing is not None and _have_places([f for file in frames for f in file], references)
+    is_placed = spacing is not None and _have_places(files)
     thickness = _thickness(first) or image.slice_step_mm if is_placed else None
-    reference = references.pop() if is_placed else uid.generate_uid()
-    order = dict[tuple[str, int], int]()
-    for one, file in zip(headers, frames, strict=True):
-        if not is_placed:
-            file = [_Frame((0.0, 0.0, float(len(order) + k)), _AXIAL) for k in range(len(file))]
-        for number in range(1, len(file) + 1):
-            order[str(one.SOPInstanceUID), number] = len(order)
-        one.FrameOfReferenceUID = reference
-        _place(one, file, spacing or (1.0, 1.0), thickness or 1.0)
-    number = header.first_number(first.get("SeriesNumber")) if first else None
     return SourceImages(
-        headers=tuple(headers),
+        headers=tuple(file.header for file in files),
         is_placed=is_placed,
         has_thickness=thickness is not None,
-        frames=order,
-        series_number=max(0, int(number or 0)),
+        series_number=max(0, int(header.first_number(first.get("SeriesNumber")) or 0)),
+        frames=_place_all(files, is_placed, spacing or (1.0, 1.0), thickness or 1.0),
         classes=classes,
     )
+
+
+def _place_all(
+    files: Sequence[_File], is_placed: bool, spacing: tuple[float, float], thickness: float
+) -> dict[tuple[str, int], int]:
+    """Give every frame its place or lend it one; returns the order of frames by instance UID and number."""
+    reference = str(files[0].data.FrameOfReferenceUID) if is_placed else uid.generate_uid()
+    order = dict[tuple[str, int], int]()
+    for file in files:
+        before, count = len(order), len(file.frames)
+        lent = [_Frame((0.0, 0.0, float(before + k)), _AXIAL) for k in range(count)]
+        order.update({(str(file.header.SOPInstanceUID), k + 1): before + k for k in range(count)})
+        file.header.FrameOfReferenceUID = reference
+        _place(file.header, file.frames if is_placed else lent, spacing, thickness)
+    return order
 
 
 def _identity(path: Path, data: Any) -> Dataset:
@@ -189,10 +204,12 @@ def _frames(data: Any) -> list[_Frame]:
     return found
 
 
-def _have_places(frames: Sequence[_Frame], references: set[str]) -> bool:
+def _have_places(files: Sequence[_File]) -> bool:
     """Whether all frames are parallel, in one frame of reference, and no two at one position."""
+    references = {str(file.data.get("FrameOfReferenceUID") or "") for file in files}
     if "" in references or len(references) != 1:
         return False
+    frames = [frame for file in files for frame in file.frames]
     if any(frame.position is None or frame.orientation is None for frame in frames):
         return False
     positions = np.array([frame.position for frame in frames], np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from monai_effsam.data.io import Algorithm, read_image, write_dicom_seg
 from monai_effsam.errors import DataError, MissingExtraError, ShapeError, UsageError
@@ -290,6 +291,19 @@ def test_real_files_come_back(shared, tmp_path, name):
     assert seg.LossyImageCompression == ("01" if name.startswith("us") else "00")
 
 
+def test_lossy_compression_of_the_source_is_told_also_where_the_file_does_not(make, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 48), dtype=np.uint8)
+    path = make("a.dcm", pixels, "US")
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    data.PixelData = encapsulate([cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 5])[1].tobytes()])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    seg = check_round_trip(read_image(path), tmp_path / "out")
+    assert (seg.LossyImageCompression, seg.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
+    assert seg.LossyImageCompressionRatio == pytest.approx(64 * 48 / path.stat().st_size, abs=0.01)
+
+
 def test_segments_are_the_targets_found_in_the_words_of_the_table(series, tmp_path):
     image = series([0, 10])
     mask = np.zeros((2, 9, 7), np.uint8)
@@ -407,6 +421,14 @@ def test_sources_that_are_gone_or_differ_are_refused(series, make, tmp_path):
     with pytest.raises(DataError, match=r"series: DICOM-SEG cannot be made: .*No such file"):
         write_dicom_seg(image, some_mask(image), CT, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (2, 9, 7)], ids=["size", "frames"])
+def test_sources_that_changed_since_they_were_read_are_refused(series, make, tmp_path, shape):
+    image = series([0, 10])
+    make("series/001.dcm", np.zeros(shape, np.int16), "CT")
+    with pytest.raises(DataError, match="series: DICOM files have changed since they were read"):
+        write_dicom_seg(image, some_mask(image), CT, tmp_path / "out")
 
 
 def test_slices_that_cannot_be_told_apart_are_refused(series, tmp_path):
