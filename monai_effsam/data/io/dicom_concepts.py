@@ -16,12 +16,12 @@ __all__ = ["Algorithm", "cielab", "segment_description"]
 
 _ANATOMICAL = ("123037004", "Anatomical Structure")  # CID 7150
 _ABNORMAL = ("49755003", "Morphologically Abnormal Structure")
-_ABNORMAL_CODES = (
+_ABNORMAL_CODES = {
     "41329004",
     "95324001",
-    "290078006",
-    "49755003",
-)  # of the target table: lesions, and own targets
+    "89164003",
+    _ABNORMAL[0],
+}  # lesions of the target table, and own targets
 _REGIONS = {
     "skin_lesion": ("39937001", "Skin"),
     "breast_lesion": ("76752008", "Breast"),

@@ -12,6 +12,33 @@ from monai_effsam.targets import TARGETS, Target, find_targets, own_target
 pytest.importorskip("highdicom")
 
 
+def has_check_digit(code: str) -> bool:
+    """Whether the last digit is that of Verhoeff's scheme, which every SNOMED CT identifier ends with."""
+    steps = np.array([1, 5, 7, 6, 2, 8, 3, 0, 9, 4])
+    check, turned = 0, np.arange(10)
+    for digit in map(int, reversed(code)):  # multiply in the dihedral group of the pentagon
+        one, other = check, int(turned[digit])
+        turns = (one + other if one < 5 else one - other) % 5
+        check = turns + 5 * ((one < 5) != (other < 5))
+        turned = steps[turned]
+    return check == 0
+
+
+def test_the_check_digit_of_a_code_is_understood():
+    """Liver, hippocampus and kidney of DICOM PS3.16, and one of them with a wrong digit."""
+    assert [has_check_digit(code) for code in ("10200004", "5366008", "64033007", "10200014")] == [
+        True
+    ] * 3 + [False]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.modality}-{target.name}")
+def test_codes_are_snomed_identifiers(target):
+    one = segment_description(1, target, Algorithm())
+    codes = [item.value for item in one.iterall() if item.keyword == "CodeValue" and len(item.value) > 6]
+    assert target.code in codes
+    assert all(map(has_check_digit, codes))
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.modality}-{target.name}")
 def test_colours_are_those_of_the_table(target):
     stored = np.array(segment_description(1, target, Algorithm()).RecommendedDisplayCIELabValue, np.float64)
