@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ct-window", default="soft_tissue", metavar="NAME", help="intensity window of CT volumes"
     )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="for DICOM inputs also write NAME_seg.dcm, a DICOM Segmentation",
+    )
     parser.add_argument("--resume", action="store_true", help="do only what an earlier run left undone")
     add_options(parser, "out", "overwrite", "json", required=("out",))
     add_model_options(parser)
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         resume=args.resume,
         ct_window=args.ct_window,
+        dicom_seg=args.dicom_seg,
     )
     plan = make_plan(request, target_table(model))
     if not plan.jobs:
