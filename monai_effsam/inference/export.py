@@ -201,9 +201,11 @@ def _trace(
 def _tracing() -> Iterator[None]:
     """Quiet about what tracing remarks on; parity with torch is tested, and `effsam export` measures it again."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
-        warnings.simplefilter("ignore", category=DeprecationWarning)
-        warnings.simplefilter("ignore", category=UserWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", message=".*trac", category=Warning
+        )  # TracerWarning is no UserWarning
         yield
 
 

@@ -143,6 +143,13 @@ class DecoderGraph(nn.Module):
 class _GatheredExperts(nn.Module):
     """`ModalityExperts` for one modality, whose weights are gathered by its index."""
 
+    norm_weight: Tensor
+    norm_bias: Tensor
+    first_weight: Tensor
+    first_bias: Tensor
+    last_weight: Tensor
+    last_bias: Tensor
+
     def __init__(self, experts: ModalityExperts) -> None:
         super().__init__()
         parts = [tuple(cast(nn.Sequential, expert)) for expert in experts.experts]

@@ -37,7 +37,7 @@ def test_export_tells_how_far_each_runtime_is_from_torch(tiny_model, tmp_path, c
     ("words", "message"),
     [
         (["nowhere.pt"], "nowhere.pt: is missing"),
-        (["--runtime", "onnx"], "Did you mean 'onnxruntime'"),
+        (["--runtime", "onnx-runtime"], "Did you mean 'onnxruntime'"),
     ],
 )
 def test_export_refuses_what_it_cannot_do(words, message, tmp_path, capsys):

@@ -42,7 +42,9 @@ def draw_overlay(
         table[value] = colour
     result = rgb.copy()
     thickness = max(1, round(max(mask.shape) / 500))
-    x, y, width, height = cv2.boundingRect(mask)  # all that changes lies within; most pictures are mostly background
+    x, y, width, height = cv2.boundingRect(
+        mask
+    )  # all that changes lies within; most pictures are mostly background
     part = (slice(y, y + height), slice(x, x + width))
     result[part] = _painted(rgb[part], np.ascontiguousarray(mask[part]), table, thickness)
     return result
