@@ -15,12 +15,12 @@ OWN_FAMILY = "effsam"
 
 _RGB_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 _RGB_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
-_NO_SHIFT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+_ZEROS, _ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
-_SAM = ImageSpec(1024, "longest", mean=_RGB_MEAN, std=_RGB_STD, interpolation="pillow", mask_rule="frame")
-_MEDSAM = ImageSpec(1024, "stretch", "minmax", interpolation="spline", mask_rule="probability", **_NO_SHIFT)
+_SAM = ImageSpec(1024, "longest", "uint8", _RGB_MEAN, _RGB_STD, interpolation="pillow", mask_rule="frame")
+_MEDSAM = ImageSpec(1024, "stretch", "minmax", _ZEROS, _ONES, interpolation="spline", mask_rule="probability")
 _LITE_MEDSAM = ImageSpec(
-    256, "longest", "minmax", stride=4, interpolation="area", prompt_rule="truncated", **_NO_SHIFT
+    256, "longest", "minmax", _ZEROS, _ONES, stride=4, interpolation="area", prompt_rule="truncated"
 )
 
 
