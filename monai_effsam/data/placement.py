@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from monai_effsam.data.resizing import resize
+from monai_effsam.data.resizing import resized
 from monai_effsam.data.tidy import as_ellipse, keep_pieces
 from monai_effsam.data.tissue import stretch_tissue
 from monai_effsam.errors import ShapeError
@@ -60,7 +60,7 @@ def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray
     placement = spec.place(rgb.shape[:2])
     height, width = placement.content
     if (height, width) != rgb.shape[:2]:
-        rgb = resize(rgb, (height, width), spec.interpolation)
+        rgb = resized(rgb, (height, width), spec.interpolation)
     image = normalise(rgb, spec)
     rows, columns = placement.frame[0] - height, placement.frame[1] - width
     if rows or columns:

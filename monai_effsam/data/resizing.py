@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from monai_effsam.specs import Interpolation
 
-__all__ = ["resize"]
+__all__ = ["resized"]
 
 Pixels = npt.NDArray[np.uint8]
 Levels = npt.NDArray[np.float64]
@@ -19,7 +19,7 @@ _REACH = 24  # cells after which that filter has fallen below one part in 1e13
 _SIGMAS = 4.0  # where SciPy cuts a Gaussian
 
 
-def resize(rgb: Pixels, size: tuple[int, int], rule: Interpolation) -> Pixels:
+def resized(rgb: Pixels, size: tuple[int, int], rule: Interpolation) -> Pixels:
     """A picture (H, W, 3) at another `size` (H, W), pixel centres kept in register.
 
     Args:

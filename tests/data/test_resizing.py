@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from monai_effsam.data.resizing import resize
+from monai_effsam.data.resizing import resized
 from monai_effsam.networks.foreign import import_segment_anything
 
 SIZES = [
@@ -33,7 +33,7 @@ def with_scipy(rgb, size):
 @pytest.mark.parametrize(("source", "size"), SIZES)
 def test_spline_equals_scipys(source, size):
     rgb = noise(*source)
-    difference = resize(rgb, size, "spline").astype(int) - with_scipy(rgb, size)
+    difference = resized(rgb, size, "spline").astype(int) - with_scipy(rgb, size)
     assert abs(difference).max() <= 1  # a value just below a whole number may be cut either way
     assert (difference != 0).mean() < 1e-3
 
@@ -46,14 +46,14 @@ def test_pillow_is_what_segment_anything_does(source, size):
 
     transform = ResizeLongestSide(max(size))
     expected = transform.apply_image(rgb)
-    np.testing.assert_array_equal(resize(rgb, expected.shape[:2], "pillow"), expected)
+    np.testing.assert_array_equal(resized(rgb, expected.shape[:2], "pillow"), expected)
 
 
 def test_area_is_opencvs_both_ways():
     rgb = noise(20, 30)
     for size in ((10, 7), (50, 64)):
-        expected = cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        np.testing.assert_array_equal(resize(rgb, size, "area"), expected)
+        expected = cv2.resized(rgb, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(resized(rgb, size, "area"), expected)
 
 
 def test_auto_is_area_to_shrink_and_bilinear_to_enlarge():
@@ -63,13 +63,13 @@ def test_auto_is_area_to_shrink_and_bilinear_to_enlarge():
         ((40, 60), cv2.INTER_LINEAR),
         ((10, 60), cv2.INTER_LINEAR),
     ):
-        expected = cv2.resize(rgb, (size[1], size[0]), interpolation=method)
-        np.testing.assert_array_equal(resize(rgb, size, "auto"), expected)
+        expected = cv2.resized(rgb, (size[1], size[0]), interpolation=method)
+        np.testing.assert_array_equal(resized(rgb, size, "auto"), expected)
 
 
 @pytest.mark.parametrize("rule", ["auto", "area", "pillow", "spline"])
 def test_a_flat_picture_stays_flat(rule):
-    found = resize(np.full((13, 17, 3), 201, np.uint8), (40, 9), rule)
+    found = resized(np.full((13, 17, 3), 201, np.uint8), (40, 9), rule)
     assert found.shape == (40, 9, 3)
     assert found.min() >= 200  # the spline may cut 201 - 1e-14
     assert found.max() == 201
