@@ -50,15 +50,18 @@ def _with_spline(rgb: Pixels, size: tuple[int, int]) -> Pixels:
     A Gaussian of sigma (factor - 1) / 2 on each side that shrinks, then the cubic B-spline through the pixels,
     mirrored about the centres of the border pixels.
     """
-    levels = rgb.astype(np.float64)
     factors = (rgb.shape[0] / size[0], rgb.shape[1] / size[1])
-    levels = _filtered(levels, *(_gaussian(max(0.0, (factor - 1) / 2)) for factor in factors))
-    taps = np.arange(-_REACH, _REACH + 1)
-    inverse = 6 * _POLE / (_POLE**2 - 1) * _POLE ** np.abs(taps)
-    coefficients = _filtered(levels, inverse, inverse)
-    for axis in (0, 1):
-        coefficients = _spline_along(coefficients, size[axis], axis)
-    return np.clip(coefficients, rgb.min(), rgb.max()).astype(np.uint8)
+    smooth = [_gaussian(max(0.0, (factor - 1) / 2)) for factor in factors]
+    inverse = 6 * _POLE / (_POLE**2 - 1) * _POLE ** np.abs(np.arange(-_REACH, _REACH + 1))
+    low, high = rgb.min(), rgb.max()
+    out = np.empty((*size, 3), np.uint8)
+    for channel in range(3):  # one at a time, to stay small in memory
+        levels = _filtered(rgb[..., channel].astype(np.float64), *smooth)
+        levels = _filtered(levels, inverse, inverse)
+        for axis in (0, 1):
+            levels = _spline_along(levels, size[axis], axis)
+        out[..., channel] = np.clip(levels, low, high)  # cut, not rounded
+    return out
 
 
 def _gaussian(sigma: float) -> Levels:
@@ -71,9 +74,9 @@ def _gaussian(sigma: float) -> Levels:
 
 
 def _filtered(levels: Levels, down: Levels, across: Levels) -> Levels:
-    """(H, W, 3) filtered along rows and columns, mirrored at the border."""
+    """(H, W) filtered along rows and columns, mirrored at the border."""
     rows, columns = len(down) // 2, len(across) // 2
-    padded = np.pad(levels, ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+    padded = np.pad(levels, ((rows, rows), (columns, columns)), mode="reflect")
     out = cv2.sepFilter2D(padded, cv2.CV_64F, across, down)
     return np.asarray(out[rows : rows + levels.shape[0], columns : columns + levels.shape[1]], np.float64)
 
@@ -85,8 +88,7 @@ def _spline_along(coefficients: Levels, size: int, axis: int) -> Levels:
     cell = np.floor(place)
     t = place - cell
     weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    shape = [1, 1, 1]
-    shape[axis] = size
+    shape = (size, 1) if axis == 0 else (1, size)
     out = np.zeros(1)
     for step, weight in enumerate(weights, start=-1):
         neighbours = np.take(coefficients, _mirrored(cell.astype(np.int64) + step, length), axis)

@@ -52,7 +52,7 @@ def test_pillow_is_what_segment_anything_does(source, size):
 def test_area_is_opencvs_both_ways():
     rgb = noise(20, 30)
     for size in ((10, 7), (50, 64)):
-        expected = cv2.resized(rgb, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+        expected = cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(resized(rgb, size, "area"), expected)
 
 
@@ -63,7 +63,7 @@ def test_auto_is_area_to_shrink_and_bilinear_to_enlarge():
         ((40, 60), cv2.INTER_LINEAR),
         ((10, 60), cv2.INTER_LINEAR),
     ):
-        expected = cv2.resized(rgb, (size[1], size[0]), interpolation=method)
+        expected = cv2.resize(rgb, (size[1], size[0]), interpolation=method)
         np.testing.assert_array_equal(resized(rgb, size, "auto"), expected)
 
 
