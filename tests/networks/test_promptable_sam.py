@@ -127,8 +127,9 @@ def test_sizes_are_the_published_ones(encoder, in_encoder, total, entries):
         ({"name": "tiny_vit", "stem_stride": 1}, 64, 16),
         ({"name": "tiny_vit"}, 64, 4),
         (TIMM, 96, 6),
+        ({**TIMM, "modalities": 0}, 96, 6),
     ],
-    ids=["sam_vit", "tiny_vit", "lite", "small", "timm"],
+    ids=["sam_vit", "tiny_vit", "lite", "small", "timm", "plain timm"],
 )
 def test_any_encoder_gives_masks_four_times_as_fine_as_its_grid(encoder, side, grid):
     network = PromptableSam(encoder).eval()
