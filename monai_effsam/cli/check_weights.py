@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["check_weights", "report"]
 
 _DRAWN = (240, 320)  # (H, W) of the picture that is drawn where none is given [px]
+_ALWAYS = (
+    "size",
+    "resize",
+    "intensity",
+    "mean",
+    "std",
+)  # fields of a spec that are printed though they be default
 _MARGIN = 4  # between the drawn ellipse and its box [px]
 
 
@@ -109,9 +116,9 @@ def _family(found: dict[str, Any]) -> str:
 
 
 def _spec(values: dict[str, Any]) -> str:
-    """A spec in a line: what differs from the defaults."""
+    """A spec in a line: size, resizing and normalisation, and what else differs from the defaults."""
     plain = {f.name: f.default for f in dataclasses.fields(ImageSpec)}
-    told = {k: v for k, v in values.items() if k == "size" or v != plain[k]}
+    told = {k: v for k, v in values.items() if k in _ALWAYS or v != plain[k]}
     return ", ".join(f"{k} {_short(v)}" for k, v in told.items())
 
 

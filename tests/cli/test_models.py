@@ -92,7 +92,9 @@ def test_check_tells_all_that_is_known_of_a_file(sam_file, capsys):
     assert rows["layout"].startswith("vit, 4,")
     assert rows["sha256"] == digest
     assert rows["licence"].startswith("Apache-2.0")
-    assert rows["input"].startswith("any  size 64, intensity minmax, mean 0 0 0")
+    assert rows["input"].startswith(
+        "any  size 64, resize stretch, intensity minmax, mean 0 0 0, std 1 1 1, interp"
+    )
     assert rows["picture"].startswith("a drawn ellipse, 320 x 240, box ")
     assert "Dice with the ellipse 0." in rows["outline"]
     assert err == ""
