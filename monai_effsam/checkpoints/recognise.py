@@ -105,7 +105,7 @@ def recognise(state: State, file: Path) -> Layout:
         raise WeightsError(f"{file}: is {refusal}. Choose a checkpoint of {_known()}.")
     if _OWN_KEY in state:
         return Layout("esp_medsam", (OWN_FAMILY,))
-    if _TINY_STEM in state:
+    if _is_kernel(state, _TINY_STEM):
         if state[_TINY_STEM].shape[-2:] == (1, 1):
             return Layout("tiny_vit_256", ("lite_medsam",), 256, {"name": "tiny_vit", "stem_stride": 1})
         return Layout("tiny_vit", ("mobile_sam", "tiny_sam"), 1024, {"name": "tiny_vit"})
@@ -115,6 +115,11 @@ def recognise(state: State, file: Path) -> Layout:
         f"{file}: first keys are {sorted(state)[:_SHOWN]}, expected those of a checkpoint of {_known()}. "
         "Give the whole network's weights, not one part's."
     )
+
+
+def _is_kernel(state: State, key: str) -> bool:
+    """Whether the entry is there and is that of a convolution."""
+    return key in state and state[key].ndim == 4
 
 
 def _known() -> str:
@@ -129,7 +134,7 @@ def _refusal(state: State) -> str:
         )
     if _POSITIONS in state and state[_POSITIONS].ndim == 3:
         return "of EfficientSAM, expected SAM's prompt encoder and decoder: its own differ and are not built here"
-    if _REPVIT_STEM in state and (
+    if _is_kernel(state, _REPVIT_STEM) and (
         state[_REPVIT_STEM].shape[0] == _EDGE_SAM_STEM or "image_encoder.fuse_stage2.weight" in state
     ):
         return (
@@ -146,11 +151,13 @@ def _refusal(state: State) -> str:
 def _vit(state: State, file: Path) -> Layout:
     """A ViT of any width, depth and size: every option shows in a shape."""
     _, rows, columns, width = state[_POSITIONS].shape
-    blocks = [k for k in state if re.fullmatch(r"image_encoder\.blocks\.\d+\.attn\.rel_pos_h", k)]
+    pattern = re.compile(r"image_encoder\.blocks\.\d+\.attn\.rel_pos_h")
+    blocks = [k for k, v in state.items() if pattern.fullmatch(k) and v.ndim == 2 and v.numel()]
     lengths = {int(k.split(".")[2]): int(state[k].shape[0]) for k in blocks}
     heads = {int(state[k].shape[1]) for k in blocks}
     if (
         rows != columns
+        or rows < 1
         or sorted(lengths) != list(range(len(lengths)))
         or len(heads) != 1
         or width % min(heads)

@@ -111,6 +111,15 @@ REFUSED = {
         {"image_encoder.pos_embed": (1, 4, 8, 32), "image_encoder.blocks.0.attn.rel_pos_h": (7, 16)},
         r"positions \(4, 8, 32\) .*expected a square",
     ),
+    "a ViT of nothing": (
+        {"image_encoder.pos_embed": (1, 0, 0, 32)},
+        r"positions \(0, 0, 32\) .*in blocks \[\]",
+    ),
+    "a ViT with flat positions": (
+        {"image_encoder.pos_embed": (1, 4, 4, 32), "image_encoder.blocks.0.attn.rel_pos_h": (7,)},
+        r"in blocks \[\] of widths \[\]",
+    ),
+    "a stem of one number": ({"image_encoder.patch_embed.seq.0.c.weight": ()}, "first keys are"),
     "a ViT without a block": (
         {"image_encoder.pos_embed": (1, 4, 4, 32), "image_encoder.blocks.1.attn.rel_pos_h": (7, 16)},
         r"in blocks \[1\] of widths \[16\]",
