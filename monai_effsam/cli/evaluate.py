@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_effsam.cli.common import add_options, print_json
-from monai_effsam.cli.segment import add_threads, check_threads, load_segmenter
+from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.errors import UsageError
 
 __all__ = ["add_arguments", "run"]
@@ -30,21 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.md",
         help="also write the table here, and the summary beside it as FILE.json; both are replaced",
     )
-    add_options(parser, "out", "model", "device", "seed", "overwrite", "json", required=("out",))
-    add_threads(parser)
+    add_options(parser, "out", "seed", "overwrite", "json", required=("out",))
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
     from monai_effsam.data.sets import read_sets
-    from monai_effsam.inference.plan import default_model_path
 
-    check_threads(args.threads)
+    check_model_options(args)
     if args.write_docs and args.write_docs.suffix != ".md":
         raise UsageError(f"--write-docs: is '{args.write_docs}', expected a file that ends with .md.")
     names = None if args.sets is None else [name for name in args.sets.split(",") if name]
     read_sets(args.data_root, names, args.split)  # refuses a wrong folder or name before torch is loaded
-    segmenter = load_segmenter(args.model or default_model_path(), args.device, args.threads)
+    segmenter = open_segmenter(args)
     summary = _evaluate(args, segmenter, names)
     if args.write_docs:
         _write_docs(args.write_docs, summary)

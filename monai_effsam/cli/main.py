@@ -43,6 +43,8 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"
     ),
+    "export": Command("monai_effsam.cli.export", "write a model as ONNX and OpenVINO graphs"),
+    "profile": Command("monai_effsam.cli.profile", "print where the time of a picture goes"),
     "models": Command("monai_effsam.cli.models", "write a model card, or check a file of weights"),
     "demo": Command("monai_effsam.cli.demo", "segment the pictures of the demo and show them on a page"),
     "targets": Command(

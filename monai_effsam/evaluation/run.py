@@ -13,9 +13,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from monai_effsam.checkpoints import LoadedModel, load_model
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import Case, read_sets
 from monai_effsam.errors import DataError, UsageError, WeightsError
@@ -25,6 +22,7 @@ from monai_effsam.evaluation.scores import FileScore, score_file
 from monai_effsam.evaluation.summary import summarise
 from monai_effsam.inference.plan import Request, default_model_path, make_plan
 from monai_effsam.inference.run import Outcome, run_plan
+from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.reports.table import results_page
 from monai_effsam.targets import find_targets
@@ -33,10 +31,17 @@ __all__ = ["evaluate_model", "evaluate_sets", "model_name"]
 
 
 def evaluate_model(
-    model: Path | str, data_root: Path | str, out: Path | str, *, device: str = "cpu", **options: Any
+    model: Path | str,
+    data_root: Path | str,
+    out: Path | str,
+    *,
+    device: str = "cpu",
+    runtime: str | None = None,
+    threads: int | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """`evaluate_sets` for callers that hold paths, such as a bundle's configuration."""
-    segmenter = Segmenter(load_model(model, device), device)
+    segmenter = Segmenter.open(model, runtime, device, threads=threads)
     return evaluate_sets(Path(data_root), segmenter, Path(out), **options)
 
 
@@ -92,14 +97,14 @@ def evaluate_sets(
     return summary
 
 
-def model_name(model: LoadedModel) -> str:
+def model_name(model: ModelFacts) -> str:
     """What to call a model: its card's `name`, or the name of its bundle or run folder."""
     folder = model.path.resolve().parent
     return str(model.card.get("name") or (folder.parent.name if folder.name == "models" else folder.name))
 
 
 def _check(
-    cases: Sequence[Case], model: LoadedModel, root: Path, split: str, out: Path, overwrite: bool
+    cases: Sequence[Case], model: ModelFacts, root: Path, split: str, out: Path, overwrite: bool
 ) -> None:
     if not cases:
         raise UsageError(f"{root}: no file of the split '{split}', expected some. Choose --split or --sets.")
@@ -159,8 +164,9 @@ def _content(
         "made": {
             **options,
             "date": datetime.date.today().isoformat(),
-            "device": str(segmenter.device),
-            **machine_facts(),
+            "device": segmenter.device,
+            "runtime": segmenter.runtime.name,
+            **machine_facts(segmenter.runtime.threads),
         },
         **summary,
         "limits": dict(LIMITS),
@@ -179,7 +185,7 @@ def _command(data_root: Path, segmenter: Segmenter, sets: Sequence[str] | None, 
     except WeightsError:
         shipped = False
     words += [] if shipped else ["--model", _told(segmenter.model.path, "MODEL")]
-    return " ".join([*words, "--threads", str(torch.get_num_threads())])
+    return " ".join([*words, "--threads", str(segmenter.runtime.threads)])
 
 
 def _told(path: Path, word: str) -> str:

@@ -13,6 +13,7 @@ import monai_effsam
 from monai_effsam.data.io import CT_WINDOWS, Source, find_inputs, output_paths, read_image
 from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
 from monai_effsam.inference.results import RESULTS_NAME, read_results
+from monai_effsam.inference.runtimes.exported import MANIFEST_NAME
 from monai_effsam.specs import Prompts
 from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, targets_from_json, targets_of
 
@@ -88,7 +89,9 @@ def default_model_path() -> Path:
 
 def target_table(model: Path) -> tuple[Target, ...]:
     """The target table beside a model's weights, read without torch; the package's own if it cannot be found."""
-    cards = (model.with_suffix(".json"), model / "model.json", model / "models" / "model.json")
+    folders = (model, model / "models")
+    names = ("model.json", MANIFEST_NAME)
+    cards = (model.with_suffix(".json"), *(folder / name for folder in folders for name in names))
     card = next((card for card in cards if card.is_file()), None)
     if card is None:
         return TARGETS
