@@ -34,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also time LiteMedSAM's image encoder (random weights), turn by turn with the network",
     )
+    parser.add_argument(
+        "--every-runtime",
+        action="store_true",
+        help="export the model and profile it in torch, ONNX Runtime and OpenVINO, as one table",
+    )
+    parser.add_argument(
+        "--write-docs", type=Path, metavar="FILE.md", help="with --every-runtime: also write the table here"
+    )
     add_model_options(parser)
     add_options(parser, "json")
 
@@ -42,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
     if args.rounds < 1:
         raise UsageError(f"--rounds: is {args.rounds}, expected at least 1.")
-    check_model_options(args)
+    model = check_model_options(args)
+    if args.every_runtime:
+        return _every_runtime(args, model)
+    if args.write_docs:
+        raise UsageError("--write-docs: one runtime makes no table. Add --every-runtime.")
     from monai_effsam.data.io import find_inputs
 
     sources = find_inputs(args.inputs)
@@ -61,6 +73,34 @@ def run(args: argparse.Namespace) -> int:
         print_json(report)
     else:
         print(_text(report))
+    return 0
+
+
+def _every_runtime(args: argparse.Namespace, model: Path) -> int:
+    from monai_effsam.cli.profile_runtimes import profile_runtimes, runtimes_page
+    from monai_effsam.data.io import write_bytes
+    from monai_effsam.inference.runtimes.exported import is_exported
+
+    if args.runtime or is_exported(model):
+        raise UsageError(
+            "--every-runtime: exports the model itself. Give no --runtime, and no exported model."
+        )
+    found = profile_runtimes(model, args.inputs, args.modality, threads=args.threads, rounds=args.rounds)
+    words = [
+        "effsam profile INPUT --modality",
+        args.modality,
+        "--every-runtime",
+        "--rounds",
+        str(args.rounds),
+    ]
+    words += ["--threads", str(args.threads)] if args.threads else []
+    page = runtimes_page(found, " ".join(words))
+    if args.write_docs:
+        write_bytes(args.write_docs, page.encode())
+    if args.json:
+        print_json(found)
+    elif not args.quiet:
+        print(page)
     return 0
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
 
 from monai_effsam.cli.main import COMMANDS, main
@@ -114,3 +115,29 @@ def test_nothing_phones_home(tiny_model, tiny_exported, picture, tmp_path, home)
         assert done.returncode == 0, (name, done.stderr)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == []
     assert set(runs) & COMMANDS.keys() == {"doctor", "export", "segment", "profile"}
+
+
+@pytest.mark.slow
+def test_one_table_compares_the_runtimes(tiny_model, picture, tmp_path, capsys):
+    words = ["profile", str(picture()), "--modality", "ultrasound", "--model", str(tiny_model)]
+    assert main([*words, "--write-docs", str(tmp_path / "speed.md")]) == 2
+    assert main([*words, "--every-runtime", "--runtime", "torch"]) == 2
+    assert "Add --every-runtime" in capsys.readouterr().err
+    page = tmp_path / "speed.md"
+    assert (
+        main([*words, "--every-runtime", "--rounds", "1", "--threads", "1", "--write-docs", str(page)]) == 0
+    )
+    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("|")]
+    assert rows[0][1:] == ["PyTorch", "ONNX Runtime", "OpenVINO"]
+    table = {row[0]: [float(cell) for cell in row[1:]] for row in rows[2:]}
+    assert all(len(cells) == 3 and min(cells) > 0 for cells in table.values())
+    ratios = [
+        theirs / ours
+        for ours, theirs in zip(
+            table["our encode and decode [ms]"], table["LiteMedSAM's encoder alone [ms]"], strict=True
+        )
+    ]
+    np.testing.assert_allclose(
+        table["so many times faster"], ratios, rtol=0.1
+    )  # one turn: medians are that turn
+    assert table["its peak memory [MB]"][0] > table["its peak memory [MB]"][1]  # torch alone is larger

@@ -1,0 +1,117 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""What `effsam profile --every-runtime` does: one model in each runtime, each in processes of its own, as one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from monai_effsam import __version__
+from monai_effsam.errors import DataError
+
+__all__ = ["profile_runtimes", "runtimes_page"]
+
+_PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
+_COLUMNS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def profile_runtimes(
+    model: Path, inputs: Sequence[Path], modality: str, *, threads: int | None, rounds: int
+) -> dict[str, Any]:
+    """Profiles of a model in torch, ONNX Runtime and OpenVINO, with LiteMedSAM's encoder beside each.
+
+    Args:
+        model: not exported yet.
+        inputs: pictures, volumes, folders.
+        modality: of all of them.
+        threads: CPU threads of the network; None for each runtime's own choice.
+        rounds: that count.
+
+    Returns:
+        Runtime -> what `effsam profile --json` tells, and `cold`: CPU seconds and MB of a process that segments the
+        first input.
+
+    Raises:
+        DataError: a process failed.
+    """
+    common = ["--threads", str(threads)] if threads else []
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _run(["export", str(model), "-o", str(folder / "exported"), "--quiet"])
+        for runtime in _COLUMNS:
+            path = model if runtime == "torch" else folder / "exported"
+            own = ["--modality", modality, "--model", str(path), "--runtime", runtime, *common]
+            words = ["profile", *map(str, inputs), *own, "--rounds", str(rounds), "--reference", "--json"]
+            found[runtime] = json.loads(_run(words)[0])
+            cold = _run(["segment", str(inputs[0]), *own, "-o", str(folder / runtime), "--quiet"])[1]
+            found[runtime]["cold"] = {"cpu_seconds": cold[0], "peak_mb": cold[1]}
+    return found
+
+
+def runtimes_page(found: Mapping[str, Any], command: str) -> str:
+    """The profiles as a page of Markdown; every figure comes from them.
+
+    Args:
+        found: of `profile_runtimes`.
+        command: that made them.
+    """
+    from monai_effsam.inference.runtimes.machine import usable_cores
+    from monai_effsam.reports.table import markdown_table
+
+    first = found["torch"]
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    origin = (
+        f"Made by `{command}`; not edited. {first['pictures']} pictures, {first['rounds']} rounds, {first['threads']} "
+        f"threads on {usable_cores()} cores ({platform.system()} {platform.machine()}). monai_effsam {__version__}, "
+        f"python {platform.python_version()}, {versions}."
+    )
+    rows = [
+        (f"{stage} [ms]", [f"{one['stages_ms'][stage]:.1f}" for one in found.values()])
+        for stage in first["stages_ms"]
+    ]
+    rows += [
+        (
+            "LiteMedSAM's encoder alone [ms]",
+            [f"{one['reference']['reference_ms']:.0f}" for one in found.values()],
+        ),
+        ("our encode and decode [ms]", [f"{one['reference']['network_ms']:.1f}" for one in found.values()]),
+        ("so many times faster", [f"{one['reference']['ratio']:.1f}" for one in found.values()]),
+        (
+            "cold process, one picture [s of CPU]",
+            [f"{one['cold']['cpu_seconds']:.2f}" for one in found.values()],
+        ),
+        ("its peak memory [MB]", [f"{one['cold']['peak_mb']:.0f}" for one in found.values()]),
+    ]
+    table = markdown_table(("", *_COLUMNS.values()), ([name, *cells] for name, cells in rows))
+    note = (
+        "Stages are timed one after the other, medians over all pictures and rounds; a folder run overlaps reading, "
+        "network and writing. The comparison takes turns within one process, same runtime and threads, one image in "
+        "memory; LiteMedSAM's encoder has random weights, which change nothing about its time. Times drift with the "
+        "machine, ratios hardly."
+    )
+    return f"# Speed of the shipped model\n\n{origin}\n\n{table}\n\n{note}\n"
+
+
+def _run(words: Sequence[str]) -> tuple[str, tuple[float, float]]:
+    """Output of one command in a process of its own, with its CPU seconds and peak memory [MB]."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "monai_effsam.cli", *words], stdout=out, stderr=errors
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise DataError(f"effsam {words[0]}: failed ({errors.read().strip()}). Run it alone to see more.")
+        unit = 1 if sys.platform == "darwin" else 1024
+        return out.read(), (usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
