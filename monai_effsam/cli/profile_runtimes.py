@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -20,6 +19,14 @@ from monai_effsam.errors import DataError
 __all__ = ["profile_runtimes", "runtimes_page"]
 
 _PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
+_MEASURED = """
+import json, sys, time
+from monai_effsam.cli.main import main
+status = main(sys.argv[1:])
+from monai_effsam.inference.runtimes.machine import peak_memory_mb
+print(json.dumps({"cpu_seconds": time.process_time(), "peak_mb": peak_memory_mb() or 0}))
+sys.exit(status)
+"""
 _COLUMNS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -51,9 +58,9 @@ def profile_runtimes(
             path = model if runtime == "torch" else folder / "exported"
             own = ["--modality", modality, "--model", str(path), "--runtime", runtime, *common]
             words = ["profile", *map(str, inputs), *own, "--rounds", str(rounds), "--reference", "--json"]
-            found[runtime] = json.loads(_run(words)[0])
-            cold = _run(["segment", str(inputs[0]), *own, "-o", str(folder / runtime), "--quiet"])[1]
-            found[runtime]["cold"] = {"cpu_seconds": cold[0], "peak_mb": cold[1]}
+            found[runtime] = json.loads(_run(words))
+            words = ["segment", str(inputs[0]), *own, "-o", str(folder / runtime), "--quiet"]
+            found[runtime]["cold"] = json.loads(_run(words, "-c", _MEASURED))
     return found
 
 
@@ -101,17 +108,10 @@ def runtimes_page(found: Mapping[str, Any], command: str) -> str:
     return f"# Speed of the shipped model\n\n{origin}\n\n{table}\n\n{note}\n"
 
 
-def _run(words: Sequence[str]) -> tuple[str, tuple[float, float]]:
-    """Output of one command in a process of its own, with its CPU seconds and peak memory [MB]."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "monai_effsam.cli", *words], stdout=out, stderr=errors
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            raise DataError(f"effsam {words[0]}: failed ({errors.read().strip()}). Run it alone to see more.")
-        unit = 1 if sys.platform == "darwin" else 1024
-        return out.read(), (usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
+def _run(words: Sequence[str], *how: str) -> str:
+    """Output of one command in a process of its own, started as a module or as `how` says."""
+    start = how or ("-m", "monai_effsam.cli")
+    done = subprocess.run([sys.executable, *start, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"effsam {words[0]}: failed ({done.stderr.strip()}). Run it alone to see more.")
+    return done.stdout

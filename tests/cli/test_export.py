@@ -127,7 +127,8 @@ def test_one_table_compares_the_runtimes(tiny_model, picture, tmp_path, capsys):
     assert (
         main([*words, "--every-runtime", "--rounds", "1", "--threads", "1", "--write-docs", str(page)]) == 0
     )
-    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0][1:] == ["PyTorch", "ONNX Runtime", "OpenVINO"]
     table = {row[0]: [float(cell) for cell in row[1:]] for row in rows[2:]}
     assert all(len(cells) == 3 and min(cells) > 0 for cells in table.values())
