@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monai_effsam.reports.table import markdown_table, score_table
+from monai_effsam.reports.table import score_table
+from monai_effsam.reports.table_form import markdown_table
 
 __all__ = ["CardSources", "model_card"]
 

@@ -57,7 +57,8 @@ def test_the_table_is_printed_and_written_where_asked(evaluate, tmp_path, capsys
     assert evaluate("--write-docs", str(page)) == 0
     printed = capsys.readouterr().out
     assert "| ISIC lesion | 2 | 2 |" in printed
-    assert page.read_text().strip() == printed.strip() == (tmp_path / "out" / "table.md").read_text().strip()
+    assert page.read_text() == (tmp_path / "out" / "table.md").read_text()
+    assert printed.startswith(page.read_text())
     summary = json.loads(page.with_suffix(".json").read_text())
     assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (tmp_path / "out" / "isic2018" / "a_overlay.png").is_file()
@@ -94,8 +95,8 @@ def test_bad_usage_is_status_2_one_line_and_no_output(evaluate, tmp_path, capsys
 
 
 def test_a_folder_that_is_no_data_root_is_named(tmp_path, tiny_model, capsys):
-    assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]) == 1
-    assert "targets.csv" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]) == 2
+    assert "holds no targets.csv, so --modality and --target are needed" in capsys.readouterr().err
 
 
 def test_a_file_that_fails_is_status_1_and_named(evaluate, data_root, tmp_path, capsys):

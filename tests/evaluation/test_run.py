@@ -6,8 +6,7 @@ import json
 import pytest
 
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
-from monai_effsam.evaluation import evaluate_sets
-from monai_effsam.evaluation.run import model_name
+from monai_effsam.evaluation import EvaluationSettings, evaluate_sets, model_name
 
 
 def row(summary, title):
@@ -73,13 +72,16 @@ def test_the_files_hold_what_is_returned(data_root, segmenter, tmp_path):
     assert (out / "busi" / "half_overlay.png").is_file()
     text = (out / "table.md").read_text()
     assert "# Results of toy" in text
-    assert "`effsam evaluate DATA_ROOT -o OUT --sets busi --model MODEL --threads " in text
+    assert "`effsam evaluate DATA -o OUT --sets busi --model MODEL --threads " in text
     assert summary["made"]["versions"]["torch"]
     assert 50 < summary["peak_mb"] < 20000
 
 
 def test_two_runs_give_the_same_numbers(data_root, segmenter, tmp_path):
-    first, second = (evaluate_sets(data_root, segmenter, tmp_path / o, seed=5)["rows"] for o in "ab")
+    first, second = (
+        evaluate_sets(data_root, segmenter, tmp_path / o, settings=EvaluationSettings(seed=5))["rows"]
+        for o in "ab"
+    )
     assert first == second
 
 
@@ -98,7 +100,7 @@ def test_an_earlier_evaluation_is_not_replaced_unasked(data_root, segmenter, tmp
 
 def test_wrong_split_and_set_are_refused(data_root, segmenter, tmp_path):
     with pytest.raises(UsageError, match="no file of the split 'test'"):
-        evaluate_sets(data_root, segmenter, tmp_path / "out", split="test")
+        evaluate_sets(data_root, segmenter, tmp_path / "out", settings=EvaluationSettings(split="test"))
     with pytest.raises(UnknownNameError, match="Did you mean 'busi'"):
         evaluate_sets(data_root, segmenter, tmp_path / "out", sets=["bussi"])
     assert not (tmp_path / "out").exists()
