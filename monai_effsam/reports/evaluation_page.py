@@ -9,8 +9,8 @@ from typing import Any
 
 from monai_effsam.reports.charts import Strip, reliability_plot, stage_plot, strip_plot
 from monai_effsam.reports.page import Picture, make_article, render_page
-from monai_effsam.reports.table import Section, method_of, origin_of, results_sections
-from monai_effsam.reports.table_form import html_table
+from monai_effsam.reports.table import method_of, origin_of, results_sections
+from monai_effsam.reports.table_form import Section, html_table
 
 __all__ = ["evaluation_page"]
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from monai_effsam.reports.table_form import Table, markdown_table
+from monai_effsam.reports.side_tables import calibration_section, cost_section
+from monai_effsam.reports.table_form import Section, Table, as_fraction, as_whole, markdown_table
 
-__all__ = ["Section", "method_of", "origin_of", "results_page", "results_sections", "score_table"]
+__all__ = ["method_of", "origin_of", "results_page", "results_sections", "score_table"]
 
 _METHOD = """\
 One model for all rows, the modality told, no prompt, no target named. A score compares the mask file that
@@ -46,21 +46,6 @@ _MORE = (
     "stored file. Missed: files whose mask is empty though their label is not; they count as surface Dice 0 and as "
     "infinitely far (∞ where they are half of the files), and have no precision."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the results.
-
-    Args:
-        heading: of the part, may be empty.
-        tables: one after the other.
-        note: what a reader should know of them, may be empty.
-    """
-
-    heading: str
-    tables: tuple[Table, ...]
-    note: str = ""
 
 
 def results_page(summary: Mapping[str, Any]) -> str:
@@ -108,8 +93,7 @@ def results_sections(summary: Mapping[str, Any]) -> list[Section]:
         tolerance = summary["made"]["tolerance"]
         note = _MORE.format(tolerance=tolerance, unit="mm or px")
         sections.append(Section("Overlap and outlines", (_more(rows + others),), note))
-    sections.append(_cost(summary))
-    return [*sections, _calibration(summary["calibration"])]
+    return [*sections, cost_section(summary), calibration_section(summary["calibration"])]
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -190,10 +174,10 @@ def _more(rows: Sequence[Mapping[str, Any]]) -> Table:
         if more is None:
             continue
         far = "∞" if more["missed"] else "–"
-        means = (_fraction(more[key]) for key in ("iou", "precision", "recall", "surface_dice"))
+        means = (as_fraction(more[key]) for key in ("iou", "precision", "recall", "surface_dice"))
         hd95 = far if more["hd95"] is None else f"{more['hd95']:.1f}"
         cells.append(
-            (row["title"], _fraction(row["score"]["sd"]), *means, hd95, more["unit"], str(more["missed"]))
+            (row["title"], as_fraction(row["score"]["sd"]), *means, hd95, more["unit"], str(more["missed"]))
         )
     return Table(titles, tuple(cells))
 
@@ -203,10 +187,10 @@ def _rounds(summary: Mapping[str, Any]) -> Section:
     rounds, rows = summary["rounds"], [*summary["rows"], *summary["others"]]
     titles = ("mean Dice", *(r["prompt"] for r in rounds))
     cells = [
-        (row["title"], *(_fraction(r["rows"].get(row["title"], {}).get("mean")) for r in rounds))
+        (row["title"], *(as_fraction(r["rows"].get(row["title"], {}).get("mean")) for r in rounds))
         for row in rows
     ]
-    cells.append(("median time of the decoder [ms]", *(_plain(r["median_decode_ms"]) for r in rounds)))
+    cells.append(("median time of the decoder [ms]", *(as_whole(r["median_decode_ms"]) for r in rounds)))
     note = f"The other tables hold the last round: {rounds[-1]['prompt']}."
     return Section("Round by round", (Table(titles, tuple(cells)),), note)
 
@@ -236,74 +220,3 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> Section:
         "corrected for the number of rows."
     )
     return Section("Compared with the other evaluation", (Table(titles, cells),), note)
-
-
-def _cost(summary: Mapping[str, Any]) -> Section:
-    names = {
-        "median_ms": ("median time a picture, file to overlay [ms]", summary["time"]["median_ms"]),
-        "peak_mb": ("peak memory of the process [MB]", summary["peak_mb"]),
-    }
-    limits = summary["limits"]
-    rows = [(title, *(_plain(v) for v in (value, *limits[key]))) for key, (title, value) in names.items()]
-    note = (
-        "Reading, network and writing overlap: the median is the sum of a file's stages, the wall time that of the "
-        "folder run divided by its files. Foreign: files in which a target that the set does not label was outlined."
-    )
-    tables = (Table(("", "measured", "at most", "aim"), tuple(rows)), _sets(summary["sets"]))
-    return Section("Time and memory", tables, note)
-
-
-def _sets(sets: Mapping[str, Mapping[str, Any]]) -> Table:
-    titles = ("set", "files", "slices", "patients", "median ms a file", "wall ms a file", "foreign")
-    keys = ("files", "slices", "groups", "median_ms", "wall_ms_a_file", "files_with_foreign_targets")
-    return Table(titles, tuple((name, *(_plain(facts.get(k)) for k in keys)) for name, facts in sets.items()))
-
-
-def _calibration(sets: Mapping[str, Mapping[str, Any]]) -> Section:
-    titles = (
-        "set",
-        "answers",
-        "of these present",
-        "presence right",
-        "its error",
-        "masks",
-        "quality off by",
-        "bias",
-    )
-    rows = tuple(
-        (
-            name,
-            str(facts["told"]),
-            str(facts["present"]),
-            _share(facts.get("presence_right")),
-            _fraction(facts.get("presence_error")),
-            str(facts["masks"]),
-            _fraction(facts.get("quality_error")),
-            _fraction(facts.get("quality_bias")),
-        )
-        for name, facts in sets.items()
-        if facts["told"] or facts["masks"]
-    )
-    note = (
-        "Single pictures only, over the targets that a set labels. Presence is right if it is at least 0.5 just where "
-        "the label holds the target; its error is the expected calibration error in ten bins. Quality is compared with "
-        "the true IoU of masks that are not empty: mean distance, and mean of estimate minus truth."
-    )
-    heading = "Presence and quality"
-    return (
-        Section(heading, (Table(titles, rows),), note)
-        if rows
-        else Section(heading, (), "No single pictures.")
-    )
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
-def _fraction(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A table of texts, as Markdown or as HTML."""
+"""A table of texts, as Markdown or as HTML, and numbers as its cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Table", "html_table", "markdown_table"]
+__all__ = ["Section", "Table", "as_fraction", "as_share", "as_whole", "html_table", "markdown_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,21 @@ class Table:
     titles: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     align: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the results.
+
+    Args:
+        heading: of the part, may be empty.
+        tables: one after the other.
+        note: what a reader should know of them, may be empty.
+    """
+
+    heading: str
+    tables: tuple[Table, ...]
+    note: str = ""
 
 
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
@@ -47,3 +62,18 @@ def html_table(table: Table) -> str:
 
 def _cell(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(text))
+
+
+def as_whole(value: float | None) -> str:
+    """Without decimals; a dash for what is not known."""
+    return "–" if value is None else f"{value:.0f}"
+
+
+def as_share(value: float | None) -> str:
+    """In per cent; a dash for what is not known."""
+    return "–" if value is None else f"{value:.0%}"
+
+
+def as_fraction(value: float | None) -> str:
+    """With three decimals; a dash for what is not known."""
+    return "–" if value is None else f"{value:.3f}"
