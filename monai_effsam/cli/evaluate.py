@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of surface Dice, in pixels where the spacing is unknown (default: 2)",
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="images.csv", help="of another evaluation of the same files"
+        "--compare",
+        type=Path,
+        metavar="PATH",
+        help="other evaluation of the same files: its folder or images.csv",
     )
     parser.add_argument(
         "--worst", type=int, default=6, metavar="N", help="worst cases a set in the report (default: 6)"

@@ -54,7 +54,7 @@ def command_of(segmenter: Segmenter, words: Sequence[str], settings: EvaluationS
         "--robot": robot.start if robot else None,
         "--clicks": robot.clicks if robot else None,
         "--jitter": robot.jitter or None if robot else None,
-        "--compare": _told(settings.compare, "OTHER/images.csv") if settings.compare else None,
+        "--compare": _told(settings.compare, "OTHER") if settings.compare else None,
         "--seed": settings.seed or None,
         "--model": None if _is_shipped(segmenter.model) else _told(segmenter.model.path, "MODEL"),
         "--threads": torch.get_num_threads(),

@@ -14,7 +14,7 @@ from monai_effsam.checkpoints import load_model
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import Case, read_sets
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.evaluation.compare import compare_rows, read_scores
+from monai_effsam.evaluation.compare import check_common, compare_rows, read_scores
 from monai_effsam.evaluation.machine import peak_memory_mb
 from monai_effsam.evaluation.outputs import data_words, summary_of
 from monai_effsam.evaluation.robot_run import robot_scores
@@ -105,8 +105,10 @@ def evaluate_cases(
     settings = settings or EvaluationSettings()
     chosen = [case for case in cases if case.split == settings.split]
     _check(chosen, segmenter, settings, out, overwrite)
-    others = read_scores(settings.compare) if settings.compare else None
     sets = {name: _named(chosen, name) for name in dict.fromkeys(case.set_name for case in chosen)}
+    others = read_scores(settings.compare) if settings.compare else None
+    if others is not None:
+        check_common(others, sets)
     training = {name: [c for c in cases if c.set_name == name and c.split == "train"] for name in sets}
     if settings.robot:
         scores = _robot_scores(sets, training, segmenter, out, settings, on_file)

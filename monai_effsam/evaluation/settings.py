@@ -21,7 +21,7 @@ class EvaluationSettings:
         seed: of the bootstrap.
         tolerance: of surface Dice, in mm, or in px where the spacing is unknown.
         robot: a simulated user who prompts; None evaluates without prompts.
-        compare: `images.csv` of another evaluation of the same files, or None.
+        compare: folder or `images.csv` of another evaluation of the same files, or None.
         worst: how many of a set's worst cases the report shows.
 
     Raises:

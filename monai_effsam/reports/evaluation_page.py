@@ -27,7 +27,7 @@ def evaluation_page(
     """
     scores, *others = results_sections(summary)
     body = [_section("scores", scores.heading or "Scores", _tables(scores))]
-    body.append(_section("spread", "Every file", _spread(strips)))
+    body += [_section("spread", "Every file", _spread(strips))] if strips else []
     shown = {name: pictures for name, pictures in worst.items() if pictures}
     if shown:
         links = "".join(f'<a href="#worst-{escape(name)}">{escape(name)}</a>' for name in shown)

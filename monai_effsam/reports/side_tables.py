@@ -64,6 +64,8 @@ def calibration_section(sets: Mapping[str, Mapping[str, Any]]) -> Section:
         "quality off by",
         "bias",
     )
+    binned = any("quality_calibration_error" in facts for facts in sets.values())
+    titles += ("its error",) if binned else ()
     rows = tuple(
         (
             name,
@@ -74,6 +76,7 @@ def calibration_section(sets: Mapping[str, Mapping[str, Any]]) -> Section:
             str(facts["masks"]),
             as_fraction(facts.get("quality_error")),
             as_fraction(facts.get("quality_bias")),
+            *((as_fraction(facts.get("quality_calibration_error")),) if binned else ()),
         )
         for name, facts in sets.items()
         if facts["told"] or facts["masks"]
@@ -81,7 +84,8 @@ def calibration_section(sets: Mapping[str, Mapping[str, Any]]) -> Section:
     note = (
         "Single pictures only, over the targets that a set labels. Presence is right if it is at least 0.5 just where "
         "the label holds the target; its error is the expected calibration error in ten bins. Quality is compared with "
-        "the true IoU of masks that are not empty: mean distance, and mean of estimate minus truth."
+        "the true IoU of masks that are not empty: mean distance, and mean of estimate minus truth"
+        + (", and the same expected error as presence." if binned else ".")
     )
     heading = "Presence and quality"
     return (

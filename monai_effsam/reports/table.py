@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_effsam.reports.side_tables import calibration_section, cost_section
-from monai_effsam.reports.table_form import Section, Table, as_fraction, as_whole, markdown_table
+from monai_effsam.reports.table_form import Section, Table, as_fraction, as_share, as_whole, markdown_table
 
 __all__ = ["method_of", "origin_of", "results_page", "results_sections", "score_table"]
 
@@ -44,7 +44,8 @@ _MORE = (
     "Means over the files of a row, of HD95 the median. Surface Dice: share of both outlines that lies within "
     "{tolerance:g} {unit} of the other. Distances are in mm where the file tells its spacing, else in pixels of the "
     "stored file. Missed: files whose mask is empty though their label is not; they count as surface Dice 0 and as "
-    "infinitely far (∞ where they are half of the files), and have no precision."
+    "infinitely far (∞ where they are half of the files), and have no precision. Clear: share of the files without the "
+    "target in whose mask no pixel bears it."
 )
 
 
@@ -170,16 +171,16 @@ def _more(rows: Sequence[Mapping[str, Any]]) -> Table:
     titles = ("", "Dice sd", "IoU", "precision", "recall", "surface Dice", "HD95", "unit", "missed")
     cells = []
     for row in rows:
-        more = row.get("more")
+        more, absent = row.get("more"), row["absent"]
         if more is None:
             continue
         far = "∞" if more["missed"] else "–"
         means = (as_fraction(more[key]) for key in ("iou", "precision", "recall", "surface_dice"))
         hd95 = far if more["hd95"] is None else f"{more['hd95']:.1f}"
-        cells.append(
-            (row["title"], as_fraction(row["score"]["sd"]), *means, hd95, more["unit"], str(more["missed"]))
-        )
-    return Table(titles, tuple(cells))
+        spread = as_fraction(row["score"]["sd"])
+        without = (str(absent["n"]), as_share(absent["clear"]))
+        cells.append((row["title"], spread, *means, hd95, more["unit"], str(more["missed"]), *without))
+    return Table((*titles, "n without", "clear"), tuple(cells))
 
 
 def _rounds(summary: Mapping[str, Any]) -> Section:
