@@ -112,7 +112,8 @@ def evaluate_cases(
     training = {name: [c for c in cases if c.set_name == name and c.split == "train"] for name in sets}
     if settings.robot:
         scores = _robot_scores(sets, training, segmenter, out, settings, on_file)
-        wall_ms, peak_mb = {}, peak_memory_mb()
+        wall_ms: dict[str, float] = {}  # scoring goes on between the answers
+        peak_mb = peak_memory_mb()
     else:
         records, wall_ms = _records(sets, segmenter, out, overwrite, on_file)
         peak_mb = peak_memory_mb()  # of what `effsam segment` does, before anything is scored

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from statistics import fmean, median
 from typing import Any
 
@@ -106,7 +107,7 @@ def _more(own: Sequence[FileScore]) -> dict[str, Any]:
     middle = median(far) if far else math.inf
     units = {s.unit for s in own}
     return {
-        **{name: _mean(own, lambda s, name=name: getattr(s, name)) for name in _MEANS},
+        **{name: _mean(own, attrgetter(name)) for name in _MEANS},
         "hd95": round(middle, 2) if math.isfinite(middle) else None,
         "unit": units.pop() if len(units) == 1 else "mm or px",
         "missed": sum(math.isinf(value) for value in far),

@@ -82,11 +82,12 @@ def _distances(
         import scipy  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  MONAI's erosion and search tree are its
     except ImportError as error:
         raise MissingExtraError("scipy") from error
-    pair = [torch.from_numpy(np.ascontiguousarray(array)) for array in _cropped(mask, label)]
+    first, second = (torch.from_numpy(np.ascontiguousarray(array)) for array in _cropped(mask, label))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        _, distances, _ = get_edge_surface_distance(*pair, symmetric=True, spacing=spacing)
-    return distances[0].numpy(), distances[1].numpy()
+        _, distances, _ = get_edge_surface_distance(first, second, symmetric=True, spacing=spacing)
+    there, back = (one.numpy() for one in distances)
+    return there, back
 
 
 def _cropped(

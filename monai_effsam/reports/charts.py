@@ -129,19 +129,19 @@ def stage_plot(rows: Mapping[str, Mapping[str, float]]) -> str:
     end = max(min(max(totals.values(), default=1.0), 3 * float(np.median([*totals.values()] or [1.0]))), 1e-6)
     parts = []
     for number, stage in enumerate(stages):
-        x = left + 120 * number
-        parts.append(f'<rect x="{x}" y="12" width="12" height="12" rx="3" fill="{colours[stage]}"/>')
-        parts.append(_text(x + 18, 22, stage, colour=_SOFT))
+        place = left + 120 * number
+        parts.append(f'<rect x="{place}" y="12" width="12" height="12" rx="3" fill="{colours[stage]}"/>')
+        parts.append(_text(place + 18, 22, stage, colour=_SOFT))
     for number, (name, row) in enumerate(rows.items()):
         y, x = top + step * number, float(left)
         parts.append(_text(left - 12, y + 17, name, anchor="end"))
         for stage, value in row.items():
-            width = min(span * value / end, left + span - x)
+            width = max(0.0, min(span * value / end, left + span - x))
             parts.append(
-                f'<rect x="{x:.1f}" y="{y + 4}" width="{max(width, 0):.1f}" height="{step - 10}" '
+                f'<rect x="{x:.1f}" y="{y + 4}" width="{width:.1f}" height="{step - 10}" '
                 f'fill="{colours[stage]}"><title>{escape(stage)}: {value:.1f} ms</title></rect>'
             )
-            x += max(width, 0)
+            x += width
         cut = " (cut)" if totals[name] > end * 1.001 else ""
         parts.append(_text(x + 8, y + 17, f"{totals[name]:.0f} ms{cut}", colour=_SOFT))
     return _svg(_WIDTH, bottom + 8, parts, "time a file by stage and set")

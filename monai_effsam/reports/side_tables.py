@@ -54,7 +54,7 @@ def _sets(sets: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def calibration_section(sets: Mapping[str, Mapping[str, Any]]) -> Section:
     """How well presence and quality are told, set by set."""
-    titles = (
+    titles: tuple[str, ...] = (
         "set",
         "answers",
         "of these present",
