@@ -9,7 +9,7 @@ from typing import Any
 from monai_effsam.reports.side_tables import calibration_section, cost_section
 from monai_effsam.reports.table_form import Section, Table, as_fraction, as_share, as_whole, markdown_table
 
-__all__ = ["method_of", "origin_of", "results_page", "results_sections", "score_table"]
+__all__ = ["method_of", "origin_of", "results_page", "results_sections", "score_table", "trivial_note"]
 
 _METHOD = """\
 One model for all rows, the modality told, no prompt, no target named. A score compares the mask file that
@@ -76,11 +76,17 @@ def origin_of(summary: Mapping[str, Any]) -> tuple[str, str]:
 
 def method_of(summary: Mapping[str, Any]) -> str:
     """How a score is made."""
-    robot = summary["made"].get("robot")
+    robot, note = summary["made"].get("robot"), trivial_note(summary)
     method = _ROBOT_METHOD.format(**robot | {"start": _STARTS[robot["start"]]}) if robot else _METHOD
-    if not _have(summary["rows"] + summary["others"], "trivial"):
-        return method
-    return method + _TRIVIAL["box" if robot and robot["start"] == "box" else "none"] + "\n"
+    return f"{method}{note}\n" if note else method
+
+
+def trivial_note(summary: Mapping[str, Any]) -> str:
+    """What the trivial answer is; empty where the summary has none."""
+    if not _have([*summary["rows"], *summary.get("others", ())], "trivial"):
+        return ""
+    robot = summary["made"].get("robot")
+    return _TRIVIAL["box" if robot and robot["start"] == "box" else "none"]
 
 
 def results_sections(summary: Mapping[str, Any]) -> list[Section]:
