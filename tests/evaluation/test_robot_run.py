@@ -3,10 +3,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from monai_effsam.errors import UsageError
-from monai_effsam.evaluation import EvaluationSettings, RobotUser, evaluate_sets
+from monai_effsam.evaluation import EvaluationSettings, RobotUser, ellipse_in, evaluate_sets
+from monai_effsam.evaluation.robot import jittered_box
+from monai_effsam.metrics import dice_score
 
 
 @pytest.fixture
@@ -41,6 +44,21 @@ def test_a_jittered_box_costs_and_the_ellipse_pays_too(evaluate, read_csv):
     assert loose["rows"][0]["score"]["mean"] < 0.95
     assert loose["rows"][0]["trivial"] < tight["rows"][0]["trivial"]
     assert loose["rows"] == again["rows"]
+
+
+def test_the_ellipse_stands_in_the_very_box_that_was_prompted(evaluate, read_csv):
+    user = RobotUser("box", 0, jitter=100)
+    _, lines = evaluate(user, ["busi"], read_csv)
+    line = next(line for line in lines if line["image"] == "images/exact.png")
+    label = np.zeros((32, 32), bool)
+    label[8:16, 8:24] = True
+    x0, y0, x1, y1 = jittered_box(label, user, user.random("busi/images/exact.png/breast_lesion/0"))
+    y, x = np.mgrid[:32, :32] + 0.5
+    inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    assert float(line["dice"]) == pytest.approx(dice_score(inside, label), abs=1e-4)
+    assert float(line["trivial"]) == pytest.approx(
+        dice_score(ellipse_in((x0, y0, x1, y1), (32, 32)), label), abs=1e-4
+    )
 
 
 def test_every_click_mends_and_is_a_round(evaluate, read_csv):
