@@ -123,7 +123,7 @@ def _evaluate(args: argparse.Namespace, cases: Sequence[Case]) -> dict[str, Any]
     segmenter = load_segmenter(args.model or default_model_path(), args.device, args.threads)
     sets = [name for name in (args.sets or "").split(",") if name]
     words = data_words(args.data, sets, args.modality, args.target)
-    with tqdm(unit="file", delay=2, disable=True if args.quiet else None, leave=False) as bar:
+    with tqdm(unit="step", delay=2, disable=True if args.quiet else None, leave=False) as bar:
 
         def tell(done: int, total: int) -> None:
             bar.total = total
@@ -136,7 +136,7 @@ def _evaluate(args: argparse.Namespace, cases: Sequence[Case]) -> dict[str, Any]
             settings=settings,
             words=words,
             overwrite=args.overwrite,
-            on_file=tell,
+            on_step=tell,
         )
 
 

@@ -16,7 +16,7 @@ from monai_effsam import __version__
 
 __all__ = ["machine_facts", "peak_memory_mb"]
 
-_PACKAGES = ("torch", "monai", "timm", "numpy", "opencv-python-headless", "pillow", "nibabel")
+_PACKAGES = ("torch", "monai", "timm", "numpy", "opencv-python-headless", "pillow", "nibabel", "scipy")
 
 
 def machine_facts() -> dict[str, Any]:

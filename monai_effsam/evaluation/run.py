@@ -50,7 +50,7 @@ def evaluate_sets(
     sets: Sequence[str] | None = None,
     settings: EvaluationSettings | None = None,
     overwrite: bool = False,
-    on_file: Tell | None = None,
+    on_step: Tell | None = None,
 ) -> dict[str, Any]:
     """`evaluate_cases` on a folder with `targets.csv` and a folder a set, see `data.sets`.
 
@@ -61,12 +61,12 @@ def evaluate_sets(
         sets: names of the sets; all that have the split by default.
         settings: what is asked for besides.
         overwrite: replace an earlier evaluation in `out`.
-        on_file: called with (files done, files in all).
+        on_step: called with (steps done, steps in all); a step is a file that was answered, or scored.
     """
     cases = read_sets(data_root, sets)
     words = data_words(data_root, sets)
     return evaluate_cases(
-        cases, segmenter, out, settings=settings, words=words, overwrite=overwrite, on_file=on_file
+        cases, segmenter, out, settings=settings, words=words, overwrite=overwrite, on_step=on_step
     )
 
 
@@ -78,7 +78,7 @@ def evaluate_cases(
     settings: EvaluationSettings | None = None,
     words: Sequence[str] = (),
     overwrite: bool = False,
-    on_file: Tell | None = None,
+    on_step: Tell | None = None,
 ) -> dict[str, Any]:
     """Answer one split of labelled sets and say how well that went.
 
@@ -92,7 +92,7 @@ def evaluate_cases(
         settings: what is asked for besides.
         words: of the command that names the cases, from `data_words`.
         overwrite: replace an earlier evaluation in `out`.
-        on_file: called with (files done, files in all).
+        on_step: called with (steps done, steps in all); a step is a file that was answered, or scored.
 
     Returns:
         The content of `summary.json`.
@@ -111,13 +111,13 @@ def evaluate_cases(
         check_common(others, sets)
     training = {name: [c for c in cases if c.set_name == name and c.split == "train"] for name in sets}
     if settings.robot:
-        scores = _robot_scores(sets, training, segmenter, out, settings, on_file)
+        scores = _robot_scores(sets, training, segmenter, out, settings, on_step)
         wall_ms: dict[str, float] = {}  # scoring goes on between the answers
         peak_mb = peak_memory_mb()
     else:
-        records, wall_ms = _records(sets, segmenter, out, overwrite, on_file)
+        records, wall_ms = _records(sets, segmenter, out, overwrite, on_step)
         peak_mb = peak_memory_mb()  # of what `effsam segment` does, before anything is scored
-        scores = _file_scores(sets, training, records, segmenter, out, settings)
+        scores = _file_scores(sets, training, records, segmenter, out, settings, on_step)
     summary = summary_of(segmenter, scores, settings, words=words, wall_ms=wall_ms, peak_mb=peak_mb)
     last = [s for s in scores if s.prompt == scores[-1].prompt]
     if others is not None:
@@ -160,14 +160,14 @@ def _robot_scores(
     segmenter: Segmenter,
     out: Path,
     settings: EvaluationSettings,
-    on_file: Tell | None,
+    on_step: Tell | None,
 ) -> list[FileScore]:
     assert settings.robot is not None
     scores: list[FileScore] = []
     done, total = 0, sum(map(len, sets.values()))
     for name, own in sets.items():
         constants = constant_masks(training[name]) if settings.robot.start == "points" else {}
-        tell, user = _from(done, total, on_file), settings.robot
+        tell, user = _from(done, total, on_step), settings.robot
         scores += robot_scores(
             own, segmenter, out, user, constants, tolerance=settings.tolerance, on_file=tell
         )
@@ -182,7 +182,7 @@ def _records(
     segmenter: Segmenter,
     out: Path,
     overwrite: bool,
-    on_file: Tell | None,
+    on_step: Tell | None,
 ) -> tuple[dict[str, dict[Path, dict[str, Any]]], dict[str, float]]:
     """Of each set the lines of `results.jsonl` by image, and the wall time a file [ms].
 
@@ -190,9 +190,9 @@ def _records(
     """
     records: dict[str, dict[Path, dict[str, Any]]] = {}
     wall: dict[str, float] = {}
-    done, total = 0, sum(map(len, sets.values()))
+    done, total = 0, 2 * sum(map(len, sets.values()))
     for name, own in sets.items():
-        tell = _from(done, total, on_file)
+        tell = _from(done, total, on_step)
         records[name], seconds = _folder_run(list(own.values()), segmenter, out / name, overwrite, tell)
         wall[name] = round(seconds * 1000 / len(own), 1)
         done += len(own)
@@ -206,13 +206,19 @@ def _file_scores(
     segmenter: Segmenter,
     out: Path,
     settings: EvaluationSettings,
+    on_step: Tell | None,
 ) -> list[FileScore]:
-    table, scores = segmenter.model.targets, []
+    scores: list[FileScore] = []
+    done, table = sum(map(len, sets.values())), segmenter.model.targets
+    tell, scored = _from(done, 2 * done, on_step), 0
     for name, own in sets.items():
         constants = constant_masks(training[name])
         for image, case in own.items():
             record = records[name][case.image.resolve()]
             scores += score_file(case, image, record, out, table, constants, tolerance=settings.tolerance)
+            scored += 1
+            if tell:
+                tell(scored)
     return scores
 
 
@@ -221,15 +227,15 @@ def _folder_run(
     segmenter: Segmenter,
     folder: Path,
     overwrite: bool,
-    on_file: Callable[[int], None] | None,
+    on_step: Callable[[int], None] | None,
 ) -> tuple[dict[Path, dict[str, Any]], float]:
     """Lines of `results.jsonl` of one set by image, and the seconds that the folder run took."""
     outcomes: list[Outcome] = []
 
     def take(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        if on_file:
-            on_file(len(outcomes))
+        if on_step:
+            on_step(len(outcomes))
 
     inputs = tuple(case.image for case in cases)
     request = Request(inputs, folder, modality=cases[0].modality, overwrite=overwrite)
@@ -245,6 +251,6 @@ def _folder_run(
     return {outcome.job.source.path.resolve(): outcome.record for outcome in outcomes}, seconds
 
 
-def _from(done: int, total: int, on_file: Tell | None) -> Callable[[int], None] | None:
+def _from(done: int, total: int, on_step: Tell | None) -> Callable[[int], None] | None:
     """Progress within one set as progress of all."""
-    return (lambda n: on_file(done + n, total)) if on_file else None
+    return (lambda n: on_step(done + n, total)) if on_step else None

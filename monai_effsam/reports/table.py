@@ -34,8 +34,8 @@ _STARTS = {
 
 _TRIVIAL = {
     "none": (
-        "Trivial: mean Dice of one constant mask, the mean training mask of set and target at 64x64, cut at the level "
-        "that does best on the training files, stretched over the picture."
+        "Trivial: mean Dice of one constant mask, the mean training mask of set and target at 64x64 "
+        "(of volumes 16 x 64x64), cut at the level that does best on the training files, stretched over the picture."
     ),
     "box": "Trivial: mean Dice of the ellipse that the very same box frames; the picture is not looked at.",
 }

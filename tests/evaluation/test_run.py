@@ -173,10 +173,10 @@ def test_two_runs_give_the_same_numbers(data_root, segmenter, tmp_path):
     assert first == second
 
 
-def test_progress_counts_files_over_all_sets(data_root, segmenter, tmp_path):
+def test_progress_counts_steps_over_all_sets(data_root, segmenter, tmp_path):
     told = []
-    evaluate_sets(data_root, segmenter, tmp_path / "out", on_file=lambda n, of: told.append((n, of)))
-    assert told == [(n, 7) for n in range(1, 8)]
+    evaluate_sets(data_root, segmenter, tmp_path / "out", on_step=lambda n, of: told.append((n, of)))
+    assert told == [(n, 14) for n in range(1, 15)]  # answered, then scored
 
 
 def test_an_earlier_evaluation_is_not_replaced_unasked(data_root, segmenter, tmp_path):
