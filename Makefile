@@ -42,5 +42,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv; the first time takes a few minutes."
 	$(RUN) -m pip install -q -c constraints.txt torch
-	$(RUN) -m pip install -q -c constraints.txt -e '.[dev,train]'
+	$(RUN) -m pip install -q -c constraints.txt -e '.[dev,train,export]'
 	@touch $@

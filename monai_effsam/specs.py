@@ -8,16 +8,27 @@ Plain frozen data, no tensors: these travel with checkpoints, exports and reques
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from monai_effsam.errors import SpecError, UsageError
 
-__all__ = ["ImageSpec", "Intensity", "Placement", "Prompts"]
+__all__ = ["ImageSpec", "Intensity", "Interpolation", "MaskRule", "Placement", "PromptRule", "Prompts"]
 
 Resize = Literal["stretch", "longest"]
 Intensity = Literal["uint8", "minmax", "tissue"]
+Interpolation = Literal["auto", "area", "pillow", "spline"]
+PromptRule = Literal["exact", "truncated"]
+MaskRule = Literal["direct", "frame", "probability"]
+
+_RULES: Mapping[str, tuple[str, ...]] = {
+    "resize": get_args(Resize),
+    "intensity": get_args(Intensity),
+    "interpolation": get_args(Interpolation),
+    "prompt_rule": get_args(PromptRule),
+    "mask_rule": get_args(MaskRule),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,14 @@ class ImageSpec:
         std: divided by after that, per RGB channel.
         pad_value: value of padded pixels, after normalisation.
         stride: image pixels a step of the embedding grid.
+        interpolation: how pixels are resized. `auto` averages areas to shrink and is bilinear to enlarge, `area` is
+            OpenCV's INTER_AREA both ways, `pillow` Pillow's bilinear filter, `spline` scikit-image's cubic spline
+            after its smoothing, cut to whole grey values.
+        prompt_size: side of the square that points and boxes are given in [px]; None where it is `size`.
+        prompt_rule: `exact` scales each side like the picture; `truncated` scales both sides by the longest and
+            cuts to whole pixels.
+        mask_rule: how low-resolution logits become a mask. `direct` enlarges logits straight to the source, `frame`
+            to the model's frame first, `probability` enlarges probabilities.
 
     Raises:
         SpecError: a size that the stride does not divide, or an unknown rule.
@@ -45,6 +64,10 @@ class ImageSpec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     pad_value: float = 0.0
     stride: int = 16
+    interpolation: Interpolation = "auto"
+    prompt_size: int | None = None
+    prompt_rule: PromptRule = "exact"
+    mask_rule: MaskRule = "direct"
 
     def __post_init__(self) -> None:
         """Refuse what no encoder could use."""
@@ -52,11 +75,14 @@ class ImageSpec:
             raise SpecError(
                 f"ImageSpec: size is {self.size}, expected a positive multiple of stride {self.stride}."
             )
-        if self.resize not in ("stretch", "longest"):
-            raise SpecError(f"ImageSpec: resize is '{self.resize}', expected 'stretch' or 'longest'.")
-        if self.intensity not in get_args(Intensity):
+        for name, rules in _RULES.items():
+            if getattr(self, name) not in rules:
+                raise SpecError(
+                    f"ImageSpec: {name} is '{getattr(self, name)}', expected one of {', '.join(rules)}."
+                )
+        if self.prompt_size is not None and self.prompt_size < 1:
             raise SpecError(
-                f"ImageSpec: intensity is '{self.intensity}', expected one of {get_args(Intensity)}."
+                f"ImageSpec: prompt_size is {self.prompt_size}, expected a positive number or None."
             )
         if min(self.std) <= 0:
             raise SpecError(f"ImageSpec: std is {self.std}, expected three positive numbers.")
@@ -73,11 +99,30 @@ class ImageSpec:
             raise SpecError(
                 f"ImageSpec.place: source size is {height}x{width}, expected at least 1x1 pixels."
             )
-        content = (self.size, self.size)
-        if self.resize == "longest":
-            scale = self.size / max(height, width)
-            content = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
-        return Placement(source=(height, width), content=content, frame=(self.size, self.size))
+        return Placement(
+            source=(height, width),
+            content=self._content(height, width, self.size),
+            frame=(self.size, self.size),
+            prompt_scale=self._prompt_scale(height, width),
+            whole_prompts=self.prompt_rule == "truncated",
+        )
+
+    def _content(self, height: int, width: int, size: int) -> tuple[int, int]:
+        """(H, W) of a resized source in a square of `size` [px]."""
+        if self.resize == "stretch":
+            return size, size
+        scale = size / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def _prompt_scale(self, height: int, width: int) -> tuple[float, float] | None:
+        """(x, y) factors from source to prompt frame, or None where they are those of the picture."""
+        size = self.prompt_size or self.size
+        if self.prompt_rule == "truncated":
+            return size / max(height, width), size / max(height, width)
+        if size == self.size:
+            return None
+        rows, columns = self._content(height, width, size)
+        return columns / width, rows / height
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the inverse of `from_json`."""
@@ -107,21 +152,26 @@ class Placement:
         source: (H, W) as read [px].
         content: (H, W) after resize, before padding [px].
         frame: (H, W) of the tensor that the encoder sees [px].
+        prompt_scale: (x, y) factors from source pixels to the prompt frame; None where it is the model's frame.
+        whole_prompts: prompts are cut to whole pixels of their frame.
     """
 
     source: tuple[int, int]
     content: tuple[int, int]
     frame: tuple[int, int]
+    prompt_scale: tuple[float, float] | None = None
+    whole_prompts: bool = False
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y) factors from source pixels to model pixels."""
-        return self.content[1] / self.source[1], self.content[0] / self.source[0]
+        """(x, y) factors from source pixels to model pixels, or to those of the prompt frame if it is another."""
+        return self.prompt_scale or (self.content[1] / self.source[1], self.content[0] / self.source[0])
 
     def to_model(self, points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-        """(x, y) points from source to model pixels."""
+        """(x, y) points from source to model pixels, as prompts are given to a network."""
         x, y = self.scale
-        return [(p[0] * x, p[1] * y) for p in points]
+        placed = [(p[0] * x, p[1] * y) for p in points]
+        return [(float(int(px)), float(int(py))) for px, py in placed] if self.whole_prompts else placed
 
     def to_source(self, points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
         """(x, y) points from model to source pixels."""

@@ -60,8 +60,8 @@ class Target:
 _STRUCTURES: dict[str, tuple[int, tuple[int, int, int], str, str]] = {
     "polyp": (1, (0, 158, 115), "41329004", "Polyp"),
     "skin_lesion": (2, (213, 94, 0), "95324001", "Skin lesion"),
-    "breast_lesion": (3, (204, 121, 167), "290078006", "Lump in breast"),
-    "fetal_head": (4, (86, 180, 233), "83418008", "Fetal head"),
+    "breast_lesion": (3, (204, 121, 167), "89164003", "Breast lump"),
+    "fetal_head": (4, (86, 180, 233), "54527006", "Fetal head"),
     "lungs": (5, (0, 114, 178), "39607008", "Lung"),
     "retinal_vessels": (6, (240, 228, 66), "59820001", "Blood vessel"),
     "right_ventricle": (7, (86, 180, 233), "53085002", "Right cardiac ventricle"),
@@ -81,7 +81,7 @@ _STRUCTURES: dict[str, tuple[int, tuple[int, int, int], str, str]] = {
     "portal_splenic_vein": (21, (0, 151, 206), "32764006", "Portal vein"),
     "pancreas": (22, (249, 180, 111), "15776009", "Pancreas"),
     "adrenal_gland_right": (23, (249, 186, 150), "29392005", "Right adrenal gland"),
-    "adrenal_gland_left": (24, (244, 186, 150), "38360008", "Left adrenal gland"),
+    "adrenal_gland_left": (24, (244, 186, 150), "12003004", "Left adrenal gland"),
 }
 _PIECES = {"skin_lesion": 1, "fetal_head": 1, "lungs": 2}
 _ABDOMEN = tuple(name for name, (value, *_) in _STRUCTURES.items() if value >= 12)

@@ -1,8 +1,10 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """What all tests share: the data folder, skips that are counted aloud, repeatable properties."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -27,6 +29,87 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(NO_DATA)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def scatter() -> Callable[..., Any]:
+    """A function: network -> the same in eval mode, every weight and statistic that starts at a constant at random."""
+    import torch
+
+    def fill(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, value in network.state_dict().items():
+                if name.endswith("running_var"):
+                    value.uniform_(0.5, 1.5, generator=generator)
+                elif value.is_floating_point() and value.numel() and value.std(unbiased=False) == 0:
+                    value.add_(torch.randn(value.shape, generator=generator), alpha=0.1)
+        return network.eval()
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def make_sam(scatter: Callable[..., Any]) -> Callable[..., Any]:
+    """A function: segment-anything's own `Sam`, small unless asked otherwise, with repeatable random weights."""
+    import torch
+
+    from monai_effsam.networks.foreign import import_segment_anything
+
+    def make(
+        *,
+        size: int = 256,
+        width: int = 32,
+        depth: int = 2,
+        heads: int = 2,
+        global_blocks: Sequence[int] = (1,),
+    ) -> Any:
+        modeling = import_segment_anything().modeling
+        torch.manual_seed(0)
+        encoder = modeling.ImageEncoderViT(
+            img_size=size,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=tuple(global_blocks),
+        )
+        prompts = modeling.PromptEncoder(256, (size // 16, size // 16), (size, size), 16)
+        transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+        decoder = modeling.MaskDecoder(transformer_dim=256, transformer=transformer)
+        return scatter(modeling.Sam(encoder, prompts, decoder))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(scatter: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model.pt` of a small random `EspMedSam` that finds every target present; no part of it is neutral."""
+    import torch
+
+    from monai_effsam.checkpoints import save_model
+    from monai_effsam.networks.nets import EspMedSam
+    from monai_effsam.specs import ImageSpec
+
+    torch.manual_seed(0)
+    options = {"encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32}}
+    network = scatter(EspMedSam(**options))
+    network.presence_shift.fill_(9.0)
+    specs = {name: ImageSpec(size=64) for name in network.modalities}
+    return save_model(tmp_path_factory.mktemp("model") / "model.pt", network, specs, options)
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `tiny_model` exports to, for both runtimes."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    from monai_effsam.checkpoints import load_model
+    from monai_effsam.inference.export import export_model
+
+    return export_model(load_model(tiny_model), tmp_path_factory.mktemp("export") / "tiny")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -7,10 +7,7 @@ and whatever else belongs on a model card (data, terms, recipe, metrics).
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_effsam.checkpoints.reading import read_plain, sha256_of
 from monai_effsam.errors import WeightsError
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import Target, targets_from_json
 
-__all__ = ["LoadedModel", "fit_weights", "load_model", "load_state", "read_card", "save_model"]
+__all__ = ["LoadedModel", "find_model", "fit_weights", "load_model", "load_state", "read_card", "save_model"]
 
 FORMAT = 1
 
@@ -79,7 +77,7 @@ def save_model(
         "network": dict(options),
         "specs": {name: spec.to_json() for name, spec in specs.items()},
         "targets": [t.to_json() for t in network.targets],
-        "sha256": _sha256(part),
+        "sha256": sha256_of(part),
         **(card or {}),
     }
     meta = path.with_suffix(".json.part")
@@ -100,7 +98,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedMo
     Raises:
         WeightsError: a file is missing, damaged, of another version, or the weights do not fit the network.
     """
-    file = _find(Path(path))
+    file = find_model(Path(path))
     card = read_card(file)
     state = load_state(file, card.get("sha256"))
     network, specs = _described(card, file.with_suffix(".json"))
@@ -167,30 +165,7 @@ def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, damaged, wrong checksum, or a pickle that wants to run code.
     """
-    try:
-        found = _sha256(file)
-    except OSError as error:
-        raise WeightsError(
-            f"{file}: cannot be read ({error.strerror}). Give a model.pt, a run or a bundle."
-        ) from error
-    if sha256 and found != sha256:
-        raise WeightsError(
-            f"{file}: sha256 is {found[:12]}..., expected {sha256[:12]}...; the file is damaged or was exchanged. "
-            "Restore it from where the model came from."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused below
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{file}: is not a plain state dict and was refused, since it could run code. "
-            "Restore it from where it came from."
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise WeightsError(
-            f"{file}: is damaged or not a PyTorch file. Restore it from where it came from."
-        ) from error
+    state, _ = read_plain(file, sha256)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(
             f"{file}: holds no plain state dict of tensors. Export the network's state_dict alone."
@@ -198,8 +173,19 @@ def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     return state
 
 
-def fit_weights(network: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
+def fit_weights(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    file: Path,
+    remedy: str = "Use the model.json they came with.",
+) -> None:
     """Load a state dict strictly, and say the first wrong keys if it does not fit.
+
+    Args:
+        network: gets the weights, all or none.
+        state: from the file.
+        file: named in the error.
+        remedy: what the error tells to do.
 
     Raises:
         WeightsError: missing, unexpected or reshaped entries.
@@ -210,20 +196,20 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], file: Path) -> 
     if missing or extra or shaped:
         raise WeightsError(
             f"{file}: weights do not fit {type(network).__name__}: {len(missing)} missing {missing[:3]}, {len(extra)} "
-            f"unexpected {extra[:3]}, {len(shaped)} of other shape {shaped[:3]}. Use the model.json they came with."
+            f"unexpected {extra[:3]}, {len(shaped)} of other shape {shaped[:3]}. {remedy}"
         )
     network.load_state_dict(dict(state))
 
 
-def _find(path: Path) -> Path:
+def find_model(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the `model.pt` of a run or a bundle.
+
+    Raises:
+        WeightsError: there is none.
+    """
     for file in (path, path / "model.pt", path / "models" / "model.pt"):
         if file.is_file():
             return file
     raise WeightsError(
         f"{path}: no model here, expected a model.pt, or a run or bundle folder that holds one."
     )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

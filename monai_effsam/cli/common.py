@@ -41,11 +41,13 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser, *names: str, required: tuple[str, ...] = ()) -> None:
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, required: tuple[str, ...] = ()
+) -> None:
     """Add the shared options of these names, in this order.
 
     Args:
-        parser: the command's parser.
+        parser: the command's parser, or a group of its options.
         names: of `out`, `model`, `device`, `seed`, `overwrite`, `json`.
         required: those of them that must be given.
 

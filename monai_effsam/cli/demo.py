@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_effsam.cli.common import add_options
-from monai_effsam.cli.segment import add_threads, check_threads, load_segmenter
+from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -76,22 +76,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="data folder of which some val pictures are shown too (default: ../shared/data, where it is)",
     )
-    add_options(parser, "model", "device", "overwrite")
-    add_threads(parser)
+    add_options(parser, "overwrite")
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 all well, 1 some pictures failed."""
-    from monai_effsam.inference.plan import default_model_path
-
-    check_threads(args.threads)
+    check_model_options(args)
     entries = read_manifest(args.images)
     extra = args.extra_data or ROOT.parent / "shared" / "data"
     page = (args.out or args.images / "out") / "index.html"
     _check_page(page, args.overwrite)
     if args.extra_data or (extra / "targets.csv").is_file():
         entries += list(_extra_entries(extra, entries))
-    segmenter = load_segmenter(args.model or default_model_path(), args.device, args.threads)
+    segmenter = open_segmenter(args)
     pictures = list(show(entries, segmenter, quiet=args.quiet))
     _write_page(page, pictures, segmenter)
     if not args.quiet:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import add_options, print_json
 from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
-from monai_effsam.cli.segment import add_threads, check_threads, load_segmenter
+from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.md",
         help="also write the table here, and the summary beside it as FILE.json; both are replaced",
     )
-    add_options(parser, "out", "model", "device", "seed", "overwrite", "json", required=("out",))
-    add_threads(parser)
+    add_options(parser, "out", "seed", "overwrite", "json", required=("out",))
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
-    check_threads(args.threads)
+    check_model_options(args)
     if args.write_docs and args.write_docs.suffix != ".md":
         raise UsageError(f"--write-docs: is '{args.write_docs}', expected a file that ends with .md.")
     check_data(args.data)
@@ -117,10 +117,9 @@ def _evaluate(args: argparse.Namespace, cases: Sequence[Case]) -> dict[str, Any]
     from tqdm import tqdm
 
     from monai_effsam.evaluation import data_words, evaluate_cases
-    from monai_effsam.inference.plan import default_model_path
 
     settings = _settings(args)
-    segmenter = load_segmenter(args.model or default_model_path(), args.device, args.threads)
+    segmenter = open_segmenter(args)
     sets = [name for name in (args.sets or "").split(",") if name]
     words = data_words(args.data, sets, args.modality, args.target)
     with tqdm(unit="step", delay=2, disable=True if args.quiet else None, leave=False) as bar:

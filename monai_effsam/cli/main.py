@@ -43,7 +43,9 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"
     ),
-    "models": Command("monai_effsam.cli.models", "write the model card of a model"),
+    "export": Command("monai_effsam.cli.export", "write a model as ONNX and OpenVINO graphs"),
+    "profile": Command("monai_effsam.cli.profile", "print where the time of a picture goes"),
+    "models": Command("monai_effsam.cli.models", "write a model card, or check a file of weights"),
     "demo": Command("monai_effsam.cli.demo", "segment the pictures of the demo and show them on a page"),
     "targets": Command(
         "monai_effsam.cli.targets", "print what can be outlined, with mask values and colours"
@@ -129,7 +131,7 @@ def _parse(name: str, words: list[str]) -> tuple[ModuleType, argparse.Namespace]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
     add_verbosity(parser)
-    return module, parser.parse_args(words)
+    return module, parser.parse_intermixed_args(words)  # inputs may stand before and after options
 
 
 def _level(args: argparse.Namespace) -> int:

@@ -1,5 +1,9 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What a model is. `effsam models card` writes its model card from its own files and an evaluation's summary."""
+"""What a model is. `effsam models card` writes a model card from the model's own files and an evaluation's summary.
+
+`effsam models check FILE` verifies a file of weights (SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM, or a model of this
+package): family, checksum, input and licence, and a forward pass on a picture with a box.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +19,80 @@ from monai_effsam.errors import DataError, UsageError
 
 __all__ = ["add_arguments", "run"]
 
+_CARD_ONLY = {
+    "out": "-o",
+    "summary": "--summary",
+    "terms": "--terms",
+    "model": "--model",
+    "overwrite": "--overwrite",
+}
+_CHECK_ONLY = {
+    "file": "FILE",
+    "family": "--family",
+    "sha256": "--sha256",
+    "image": "--image",
+    "json": "--json",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `effsam models`."""
-    parser.add_argument("action", choices=("card",), help="card: write the model card")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.md", help="file to write")
     parser.add_argument(
+        "action",
+        choices=("card", "check"),
+        help="card: write the model card; check: verify a file of weights",
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="check: file of weights")
+    check = parser.add_argument_group("check")
+    check.add_argument(
+        "--family",
+        metavar="NAME",
+        help="sam, medsam, mobile_sam, tiny_sam, lite_medsam or effsam (default: told by its keys; MedSAM's are SAM's)",
+    )
+    check.add_argument("--sha256", metavar="HEX", help="checksum that the file must have")
+    check.add_argument("--image", type=Path, metavar="FILE", help="picture to try (default: a drawn ellipse)")
+    add_options(check, "json")
+    card = parser.add_argument_group("card")
+    card.add_argument("-o", "--out", type=Path, metavar="FILE.md", help="file to write")
+    card.add_argument(
         "--summary", type=Path, metavar="FILE.json", help="summary.json of an evaluation of this model"
     )
-    parser.add_argument(
+    card.add_argument(
         "--terms",
         type=Path,
         metavar="FILE.json",
         help="origin and terms of the data (default: docs/data_terms.json of the bundle, where there is one)",
     )
-    add_options(parser, "model", "overwrite")
+    add_options(card, "model", "overwrite")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
+    foreign = _CHECK_ONLY if args.action == "card" else _CARD_ONLY
+    given = [flag for name, flag in foreign.items() if getattr(args, name)]
+    if given:
+        other = "check" if args.action == "card" else "card"
+        raise UsageError(
+            f"{args.action}: {', '.join(given)} given, expected only with {other}. Leave it out."
+        )
+    if args.action == "check":
+        return _check(args)
+    if args.out is None:
+        raise UsageError("card: no -o given, expected the file to write. Give -o FILE.md.")
+    return _write_card(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    if args.file is None:
+        raise UsageError("check: no FILE given, expected a file of weights. Name one.")
+    from monai_effsam.cli.check_weights import check_weights, report
+
+    found = check_weights(args.file, family=args.family, sha256=args.sha256, image=args.image)
+    report(found, as_json=args.json, quiet=args.quiet)
+    return 0
+
+
+def _write_card(args: argparse.Namespace) -> int:
     from monai_effsam.inference.plan import default_model_path
 
     if args.out.exists() and not args.overwrite:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_effsam.cli.common import add_options, check_device
+from monai_effsam.cli.common import add_options
+from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.errors import UsageError
 from monai_effsam.specs import Prompts
 
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Reporter",
     "add_arguments",
-    "add_threads",
-    "check_threads",
     "describe",
-    "load_segmenter",
     "parse_prompts",
     "run",
 ]
@@ -60,29 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ct-window", default="soft_tissue", metavar="NAME", help="intensity window of CT volumes"
     )
-    parser.add_argument("--resume", action="store_true", help="do only what an earlier run left undone")
-    add_options(parser, "out", "model", "device", "overwrite", "json", required=("out",))
-    add_threads(parser)
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The option --threads of commands that run the model."""
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads of the network (default: torch decides)"
+        "--dicom-seg",
+        action="store_true",
+        help="for DICOM inputs also write NAME_seg.dcm, a DICOM Segmentation",
     )
+    parser.add_argument("--resume", action="store_true", help="do only what an earlier run left undone")
+    add_options(parser, "out", "overwrite", "json", required=("out",))
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 all well, 1 some inputs failed, 2 bad usage (raised as `UsageError`), 130 interrupted."""
-    from monai_effsam.inference.plan import Request, default_model_path, make_plan, target_table
+    from monai_effsam.inference.plan import Request, make_plan, target_table
 
     prompts = parse_prompts(args.box, args.point)
-    check_threads(args.threads)
-    model = args.model or default_model_path()
-    if not model.exists():
-        raise UsageError(
-            f"--model: {model} is missing, expected a model.pt, a training run or a bundle folder."
-        )
+    model = check_model_options(args)
     request = Request(
         inputs=tuple(args.inputs),
         out=args.out,
@@ -92,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         resume=args.resume,
         ct_window=args.ct_window,
+        dicom_seg=args.dicom_seg,
     )
     plan = make_plan(request, target_table(model))
     if not plan.jobs:
@@ -99,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     reporter = Reporter(plan, json_lines=args.json, quiet=args.quiet)
     try:
-        outcomes = _segment(plan, load_segmenter(model, args.device, args.threads), reporter)
+        outcomes = _segment(plan, open_segmenter(args), reporter)
     except KeyboardInterrupt:
         reporter.close()
         print(
@@ -108,19 +100,6 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     return _exit_status(outcomes)
-
-
-def load_segmenter(model: Path, device: str, threads: int | None) -> Segmenter:
-    """The model on its device; this is where torch is loaded."""
-    import torch
-
-    from monai_effsam.checkpoints import load_model
-    from monai_effsam.inference.segmenter import Segmenter
-
-    place = check_device(device)
-    if threads:
-        torch.set_num_threads(threads)
-    return Segmenter(load_model(model), place)
 
 
 def parse_prompts(box: str | None, points: Sequence[str]) -> Prompts:
@@ -142,16 +121,6 @@ def parse_prompts(box: str | None, points: Sequence[str]) -> Prompts:
         places.append((values[0], values[1]))
         labels.append(int(label))
     return Prompts(tuple(places), tuple(labels), corners)
-
-
-def check_threads(threads: int | None) -> None:
-    """Refuse a number of threads that torch cannot use.
-
-    Raises:
-        UsageError: less than one.
-    """
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads: is {threads}, expected at least 1.")
 
 
 class Reporter:

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from monai_effsam.data.resizing import resized
 from monai_effsam.data.tidy import as_ellipse, keep_pieces
 from monai_effsam.data.tissue import stretch_tissue
 from monai_effsam.errors import ShapeError
-from monai_effsam.specs import ImageSpec, Placement
+from monai_effsam.specs import ImageSpec, MaskRule, Placement
 from monai_effsam.targets import Target
 
-__all__ = ["apply_spec", "label_map", "normalise", "toned", "undo"]
+__all__ = ["apply_spec", "label_map", "mask_scores", "normalise", "toned", "undo"]
 
 _MAX_WARP = 32_000  # OpenCV's warp has 15 bits for a side
 
@@ -48,7 +49,7 @@ def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray
         spec: the encoder's specification.
 
     Returns:
-        (3, S, S) float32 and how the picture lies in it. Shrinking averages areas, enlarging is bilinear.
+        (3, S, S) float32 and how the picture lies in it.
 
     Raises:
         ShapeError: not an (H, W, 3) uint8 array.
@@ -59,9 +60,7 @@ def apply_spec(rgb: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[npt.NDArray
     placement = spec.place(rgb.shape[:2])
     height, width = placement.content
     if (height, width) != rgb.shape[:2]:
-        shrinks = height <= rgb.shape[0] and width <= rgb.shape[1]
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+        rgb = resized(rgb, (height, width), spec.interpolation)
     image = normalise(rgb, spec)
     rows, columns = placement.frame[0] - height, placement.frame[1] - width
     if rows or columns:
@@ -90,6 +89,26 @@ def undo(logits: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[n
                 layer, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
             )
     return out
+
+
+def mask_scores(
+    logits: npt.NDArray[np.float32], placement: Placement, rule: MaskRule
+) -> npt.NDArray[np.float32]:
+    """Mask logits (T, h, w) over the model's frame to scores (T, H, W) of the source image, above 0 in the mask.
+
+    Args:
+        logits: of a promptable network, mostly a quarter of its frame.
+        placement: how the source image lies in the frame.
+        rule: the spec's `mask_rule`. Near a border the three differ by a pixel or so, and a model was tuned with
+            one of them.
+    """
+    if rule == "probability":
+        return undo(1 / (1 + np.exp(-logits)), placement) - np.float32(0.5)
+    if rule == "frame":
+        rows, columns = placement.frame
+        whole = [cv2.resize(layer, (columns, rows), interpolation=cv2.INTER_LINEAR) for layer in logits]
+        logits = np.asarray(whole, np.float32)
+    return undo(logits, placement)
 
 
 def label_map(

@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from monai_effsam.checkpoints import LoadedModel
 from monai_effsam.errors import WeightsError
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.rows import LIMITS
@@ -18,12 +15,13 @@ from monai_effsam.evaluation.scores import FileScore
 from monai_effsam.evaluation.settings import EvaluationSettings
 from monai_effsam.evaluation.summary import summarise
 from monai_effsam.inference.plan import default_model_path
+from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 
 __all__ = ["command_of", "data_words", "model_name", "summary_of"]
 
 
-def model_name(model: LoadedModel) -> str:
+def model_name(model: ModelFacts) -> str:
     """What to call a model: its card's `name`, or the name of its bundle or run folder."""
     folder = model.path.resolve().parent
     return str(model.card.get("name") or (folder.parent.name if folder.name == "models" else folder.name))
@@ -57,7 +55,8 @@ def command_of(segmenter: Segmenter, words: Sequence[str], settings: EvaluationS
         "--compare": _told(settings.compare, "OTHER") if settings.compare else None,
         "--seed": settings.seed or None,
         "--model": None if _is_shipped(segmenter.model) else _told(segmenter.model.path, "MODEL"),
-        "--threads": torch.get_num_threads(),
+        "--runtime": segmenter.runtime.name if segmenter.runtime.name != "torch" else None,
+        "--threads": segmenter.runtime.threads,
     }
     given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     return " ".join(["effsam", "evaluate", *words, *given])
@@ -97,8 +96,9 @@ def summary_of(
             if robot
             else None,
             "date": datetime.date.today().isoformat(),
-            "device": str(segmenter.device),
-            **machine_facts(),
+            "device": segmenter.device,
+            "runtime": segmenter.runtime.name,
+            **machine_facts(segmenter.runtime.threads),
         },
         **summary,
         "limits": dict(LIMITS),
@@ -106,7 +106,7 @@ def summary_of(
     }
 
 
-def _is_shipped(model: LoadedModel) -> bool:
+def _is_shipped(model: ModelFacts) -> bool:
     try:
         return model.path.resolve() == default_model_path().resolve()
     except WeightsError:

@@ -78,7 +78,8 @@ class RobotAnswer(NamedTuple):
         mask: (H, W) bool.
         quality: its estimate of IoU, 0..1.
         presence: its probability that the target is there, 0..1.
-        ms: time of the decoder [ms]; 0 if nothing was left to mend and the answer is that of the round before.
+        ms: time of the decoder, its masks brought back to the picture [ms]; 0 if nothing was left to mend and the
+            answer is that of the round before.
     """
 
     mask: NDArray[np.bool_]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_effsam.checkpoints import load_model
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import Case, read_sets
 from monai_effsam.errors import DataError, UsageError
@@ -35,10 +34,17 @@ Tell = Callable[[int, int], None]
 
 
 def evaluate_model(
-    model: Path | str, data_root: Path | str, out: Path | str, *, device: str = "cpu", **options: Any
+    model: Path | str,
+    data_root: Path | str,
+    out: Path | str,
+    *,
+    device: str = "cpu",
+    runtime: str | None = None,
+    threads: int | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """`evaluate_sets` for callers that hold paths, such as a bundle's configuration."""
-    segmenter = Segmenter(load_model(model, device), device)
+    segmenter = Segmenter.open(model, runtime, device, threads=threads)
     return evaluate_sets(Path(data_root), segmenter, Path(out), **options)
 
 

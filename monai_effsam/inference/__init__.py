@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monai_effsam.inference.plan import Job, Plan, Request, default_model_path, make_plan
+    from monai_effsam.inference.prompted import PromptedOutline, outline_prompted
     from monai_effsam.inference.results import ResultsFile, TargetResult
     from monai_effsam.inference.run import Outcome, run_plan
     from monai_effsam.inference.segmenter import Decoding, Encoding, Segmentation, Segmenter
@@ -21,6 +22,7 @@ __all__ = [
     "Job",
     "Outcome",
     "Plan",
+    "PromptedOutline",
     "Request",
     "ResultsFile",
     "Segmentation",
@@ -28,11 +30,13 @@ __all__ = [
     "TargetResult",
     "default_model_path",
     "make_plan",
+    "outline_prompted",
     "run_plan",
 ]
 
 _HOMES = {
     "plan": ("Job", "Plan", "Request", "default_model_path", "make_plan"),
+    "prompted": ("PromptedOutline", "outline_prompted"),
     "results": ("ResultsFile", "TargetResult"),
     "run": ("Outcome", "run_plan"),
     "segmenter": ("Decoding", "Encoding", "Segmentation", "Segmenter"),

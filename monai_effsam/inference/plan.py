@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import monai_effsam
 from monai_effsam.data.io import CT_WINDOWS, Source, find_inputs, output_paths, read_image
 from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.inference.dicom_seg import check_sources
 from monai_effsam.inference.results import RESULTS_NAME, read_results
+from monai_effsam.inference.runtimes.exported import MANIFEST_NAME
 from monai_effsam.specs import Prompts
 from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, targets_from_json, targets_of
 
@@ -32,6 +35,7 @@ class Request:
         overwrite: replace outputs that exist.
         resume: pass over inputs that an earlier run into `out` finished.
         ct_window: preset of `data.io.CT_WINDOWS` for CT volumes.
+        dicom_seg: also write a DICOM Segmentation for each DICOM input.
     """
 
     inputs: tuple[Path, ...]
@@ -42,6 +46,7 @@ class Request:
     overwrite: bool = False
     resume: bool = False
     ct_window: str = "soft_tissue"
+    dicom_seg: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,9 @@ def default_model_path() -> Path:
 
 def target_table(model: Path) -> tuple[Target, ...]:
     """The target table beside a model's weights, read without torch; the package's own if it cannot be found."""
-    cards = (model.with_suffix(".json"), model / "model.json", model / "models" / "model.json")
+    folders = (model, model / "models")
+    names = ("model.json", MANIFEST_NAME)
+    cards = (model.with_suffix(".json"), *(folder / name for folder in folders for name in names))
     card = next((card for card in cards if card.is_file()), None)
     if card is None:
         return TARGETS
@@ -103,11 +110,14 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
 
     Raises:
         UsageError: wrong names or prompts, missing inputs, outputs that exist or would replace an input.
+        MissingExtraError: a DICOM Segmentation is asked for, and highdicom is not installed.
     """
     _check_names(request, table)
     if request.ct_window not in CT_WINDOWS:
         raise UnknownNameError("CT window", request.ct_window, CT_WINDOWS)
     sources = find_inputs(request.inputs)
+    if request.dicom_seg:
+        check_sources(sources)
     if request.prompts:
         _check_prompts(request, sources, table)
     elif request.modality is None and all(source.kind != "dicom" for source in sources):
@@ -115,11 +125,11 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"{request.out}: is a file, expected a folder. Choose another -o.")
     jobs = _labelled(sources)
-    _check_inputs_stay(jobs, request.out)
+    _check_inputs_stay(jobs, request)
     finished = _finished(request) if request.resume else set()
     open_jobs = tuple(job for job in jobs if job.label not in finished)
     if not (request.overwrite or request.resume):
-        _check_new(jobs, request.out)
+        _check_new(jobs, request)
     return Plan(request, open_jobs, len(jobs) - len(open_jobs))
 
 
@@ -174,16 +184,20 @@ def _labelled(sources: Sequence[Source]) -> list[Job]:
     return [Job(s, str(s.path if counts[s.path] == 1 else s.paths[0])) for s in sources]
 
 
-def _check_inputs_stay(jobs: Sequence[Job], out: Path) -> None:
+def _outputs(job: Job, request: Request) -> tuple[Path, ...]:
+    return output_paths(job.source, request.out, dicom_seg=request.dicom_seg)
+
+
+def _check_inputs_stay(jobs: Sequence[Job], request: Request) -> None:
     inputs = {path.resolve() for job in jobs for path in job.source.paths}
     for job in jobs:
-        for path in output_paths(job.source, out):
+        for path in _outputs(job, request):
             if path.resolve() in inputs:
                 raise UsageError(f"{path}: is an input and would be replaced. Choose another -o.")
 
 
-def _check_new(jobs: Sequence[Job], out: Path) -> None:
-    there = [path for job in jobs for path in output_paths(job.source, out) if path.exists()]
+def _check_new(jobs: Sequence[Job], request: Request) -> None:
+    there = [path for job in jobs for path in _outputs(job, request) if path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise UsageError(
@@ -193,9 +207,12 @@ def _check_new(jobs: Sequence[Job], out: Path) -> None:
 
 
 def _finished(request: Request) -> set[str]:
-    """Labels of inputs whose record has no error and whose files are there."""
-    return {
-        record["input"]
-        for record in read_results(request.out / RESULTS_NAME)
-        if "error" not in record and all((request.out / record[key]).is_file() for key in ("mask", "overlay"))
-    }
+    """Labels of inputs whose record has no error and whose files are there, also the one that is asked for now."""
+
+    def is_there(record: dict[str, Any]) -> bool:
+        asked = ["dicom_seg"] if request.dicom_seg else []
+        names = [record["mask"], record["overlay"], *(record[key] for key in asked if record.get(key))]
+        return all(key in record for key in asked) and all((request.out / name).is_file() for name in names)
+
+    records = read_results(request.out / RESULTS_NAME)
+    return {record["input"] for record in records if "error" not in record and is_there(record)}

@@ -65,10 +65,13 @@ def make_record(
     targets: Sequence[TargetResult] = (),
     ms: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | None] | None = None,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """One line of `results.jsonl`; every line has the same keys, `error` only those that failed."""
+    """One line of `results.jsonl`; every line has the same keys, `error` only those that failed.
+
+    `dicom_seg` is there if it was asked for: the file's name, or None where there is none.
+    """
     record: dict[str, Any] = {
         "input": source,
         "modality": modality,
@@ -79,6 +82,8 @@ def make_record(
         "mask": (files or {}).get("mask"),
         "overlay": (files or {}).get("overlay"),
     }
+    if "dicom_seg" in (files or {}):
+        record["dicom_seg"] = (files or {})["dicom_seg"]
     if error is not None:
         record["error"] = error
     return record

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monai_effsam.data.io import Image, output_paths, read_image, write_mask, write_overlay
 from monai_effsam.errors import DataError, EffsamError, UsageError
-from monai_effsam.inference.plan import Job, Plan, unknown_modality
+from monai_effsam.inference.dicom_seg import algorithm_of, write_seg
+from monai_effsam.inference.plan import Job, Plan, Request, unknown_modality
 from monai_effsam.inference.results import ResultsFile, make_record
 from monai_effsam.inference.segmenter import Segmentation, Segmenter
 from monai_effsam.targets import Target
@@ -61,6 +62,7 @@ class _Work:
     ms: dict[str, float] | None = None
     notes: tuple[str, ...] = ()
     error: Exception | None = None
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def run_plan(
@@ -187,6 +189,7 @@ def _segment(
 ) -> None:
     if work.error is not None or work.image is None or work.modality is None:
         return
+    work.card = segmenter.model.card
     with _failures_go_to(work):
         work.segmentation = segmenter.segment(
             work.image,
@@ -212,15 +215,15 @@ def _write(
 
 def _write_all(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target]) -> Outcome:
     """Mask, overlay and line of one input: all three, or only a line that holds the error."""
-    files: dict[str, str] = {}
+    files: dict[str, str | None] = {}
     with _failures_go_to(work):
         if work.error is None and work.image is not None and work.segmentation is not None:
-            files = _write_files(work, work.image, work.segmentation, plan.request.out, table)
+            files = _write_files(work, work.image, work.segmentation, plan.request, table)
             record = _record(work, files)
             results.append(record)
             return Outcome(work.job, record)
     _remove(plan.request.out, files)
-    record = _record(work, {})
+    record = _record(work, {"dicom_seg": None} if plan.request.dicom_seg else {})
     try:
         results.append(record)
     except DataError as error:
@@ -229,28 +232,34 @@ def _write_all(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Ta
 
 
 def _write_files(
-    work: _Work, image: Image, segmentation: Segmentation, out: Path, table: Sequence[Target]
-) -> dict[str, str]:
+    work: _Work, image: Image, segmentation: Segmentation, request: Request, table: Sequence[Target]
+) -> dict[str, str | None]:
     """Names of the files written; if one cannot be, none of this input stays."""
-    colours = {target.value: target.colour for target in table if target.modality == work.modality}
+    out, own = request.out, [target for target in table if target.modality == work.modality]
+    colours = {target.value: target.colour for target in own}
+    files: dict[str, str | None] = {}
     start = time.perf_counter()
     try:
-        mask = write_mask(image, segmentation.mask, out)
-        overlay = write_overlay(image, segmentation.mask, colours, out)
+        files["mask"] = write_mask(image, segmentation.mask, out).name
+        files["overlay"] = write_overlay(image, segmentation.mask, colours, out).name
+        if request.dicom_seg:
+            algorithm = algorithm_of(work.card, prompted=bool(request.prompts))
+            seg, notes = write_seg(image, segmentation.mask, own, out, algorithm)
+            files["dicom_seg"], work.notes = seg.name if seg else None, work.notes + notes
     except BaseException:
-        for path in output_paths(image, out):
+        for path in output_paths(image, out, dicom_seg=request.dicom_seg):
             path.unlink(missing_ok=True)
         raise
     work.ms = {**(work.ms or {}), "write": (time.perf_counter() - start) * 1000}
-    return {"mask": mask.name, "overlay": overlay.name}
+    return files
 
 
-def _remove(out: Path, files: dict[str, str]) -> None:
-    for name in files.values():
+def _remove(out: Path, files: dict[str, str | None]) -> None:
+    for name in filter(None, files.values()):
         (out / name).unlink(missing_ok=True)
 
 
-def _record(work: _Work, files: dict[str, str]) -> dict[str, Any]:
+def _record(work: _Work, files: dict[str, str | None]) -> dict[str, Any]:
     return make_record(
         source=work.job.label,
         modality=work.modality,

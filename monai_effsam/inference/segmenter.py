@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from monai_effsam.data.placement import apply_spec, label_map
 from monai_effsam.errors import UsageError
+from monai_effsam.inference.clock import StageClock
 from monai_effsam.inference.results import TargetResult
+from monai_effsam.inference.runtimes import PromptArrays, Runtime, open_runtime
 from monai_effsam.specs import Placement, Prompts
 from monai_effsam.targets import Target, check_modality, find_targets, targets_of
 
 if TYPE_CHECKING:
-    from monai_effsam.checkpoints import LoadedModel
     from monai_effsam.data.io import Image
-    from monai_effsam.networks.encoders.contract import Encoded
 
 __all__ = ["Decoding", "Encoding", "Segmentation", "Segmenter"]
 
@@ -35,18 +33,22 @@ class Encoding:
     """Some slices of one image, encoded once; decode it as often as wanted.
 
     Args:
-        encoded: what the encoder made of B slices.
+        encoded: what the runtime's encoder made of B slices.
         placement: how each of them lies in the model's frame.
         modality: name of their modality.
+        slices: B.
+        ms: time spent in `prepare` (resizing and intensities) and `encode` [ms].
     """
 
-    encoded: Encoded
+    encoded: Any
     placement: Placement
     modality: str
+    slices: int
+    ms: dict[str, float]
 
     def __len__(self) -> int:
         """B, the number of slices."""
-        return int(self.encoded.embedding.shape[0])
+        return self.slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ class Decoding:
         targets: the T targets asked for.
         quality: (B, T) the model's own estimate of IoU, 0..1.
         presence: (B, T) probability that the target is there, 0..1.
+        ms: time spent in `decode` and `place` (masks back to the image's size) [ms].
     """
 
     mask: NDArray[np.uint8]
     targets: tuple[Target, ...]
     quality: NDArray[np.float32]
     presence: NDArray[np.float32]
+    ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Segmentation:
     Args:
         mask: (N, H, W) uint8, values of the target table; 0 is "none".
         found: one result for each target asked for, in table order, also for those that were not found.
-        ms: time spent in `encode` and `decode` [ms].
+        ms: time spent in `prepare`, `encode`, `decode` and `place`, see `Encoding` and `Decoding` [ms].
     """
 
     mask: NDArray[np.uint8]
@@ -85,38 +89,43 @@ class Segmenter:
     """File to mask with one model: encode once, decode for each prompt, or `segment` a whole image.
 
     Args:
-        model: a network with its image specs and target table, from `checkpoints.load_model`.
-        device: where the network runs, as torch names it.
+        runtime: the model, ready to run; see `open`.
         batch_size: slices of a volume that go through the network together.
 
-    Raises:
-        UsageError: torch cannot use the device; never a silent run elsewhere.
-
     Example:
-        >>> segmenter = Segmenter(load_model("bundles/esp_medsam"))                        # doctest: +SKIP
+        >>> segmenter = Segmenter.open("bundles/esp_medsam")                               # doctest: +SKIP
         >>> segmenter.segment(read_image(Path("polyp.png")), "endoscopy").found[0].area_px  # doctest: +SKIP
         12034
     """
 
-    def __init__(
-        self, model: LoadedModel, device: str | torch.device = "cpu", *, batch_size: int = 4
-    ) -> None:
-        self.batch_size = batch_size
-        self.model = model
-        self.network = cast(Any, model.network)  # typed as a contract, not as one class
-        try:
-            self.device = torch.device(device)
-            self.network.eval().to(self.device, memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"Segmenter: device '{device}' cannot be used ({reason}). Use 'cpu'.") from error
+    def __init__(self, runtime: Runtime, *, batch_size: int = 4) -> None:
+        self.runtime, self.batch_size = runtime, batch_size
+        self.model = runtime.model
+        self._modalities = tuple(dict.fromkeys(target.modality for target in self.model.targets))
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        runtime: str | None = None,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        batch_size: int = 4,
+    ) -> Segmenter:
+        """A segmenter of a model on disk; arguments and errors as of `runtimes.open_runtime`."""
+        return cls(open_runtime(path, runtime, device, threads), batch_size=batch_size)
+
+    @property
+    def device(self) -> str:
+        """Where the network runs."""
+        return self.runtime.device
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities that the model knows."""
-        return tuple(self.network.modalities)
+        return self._modalities
 
-    @torch.inference_mode()
     def encode(self, image: Image, index: int | Sequence[int], modality: str) -> Encoding:
         """The first half: slices `index` of an image through the encoder.
 
@@ -126,13 +135,14 @@ class Segmenter:
         number = self._number(modality)
         spec = self.model.specs[modality]
         indices = (index,) if isinstance(index, int) else tuple(index)
+        clock = StageClock()
         placed = [apply_spec(image.rgb(i), spec) for i in indices]
-        batch = torch.from_numpy(np.stack([array for array, _ in placed]))
-        batch = batch.to(self.device, memory_format=torch.channels_last)
-        numbers = torch.full((len(indices),), number, dtype=torch.int64, device=self.device)
-        return Encoding(self.network.encode(batch, numbers), placed[0][1], modality)
+        batch = np.stack([array for array, _ in placed])
+        clock.lap("prepare")
+        encoded = self.runtime.encode(batch, number)
+        clock.lap("encode")
+        return Encoding(encoded, placed[0][1], modality, len(indices), clock.ms)
 
-    @torch.inference_mode()
     def decode(
         self, encoding: Encoding, *, targets: Sequence[str] | None = None, prompts: Prompts | None = None
     ) -> Decoding:
@@ -151,23 +161,24 @@ class Segmenter:
             UsageError: a target of another modality, or a prompt that cannot be used.
         """
         number = self._number(encoding.modality)
-        table = targets_of(encoding.modality, self.network.targets)
-        wanted = table if targets is None else find_targets(targets, encoding.modality, self.network.targets)
+        table = targets_of(encoding.modality, self.model.targets)
+        wanted = table if targets is None else find_targets(targets, encoding.modality, self.model.targets)
         columns = [table.index(target) for target in table if target in wanted]
         chosen = tuple(table[column] for column in columns)
-        given: dict[str, Tensor] = {}
+        given = None
         if prompts:
             _check_prompted(len(encoding), chosen, encoding.modality)
-            given = self._prompt_tensors(prompts, encoding.placement)
-        decoded = self.network.decode(encoding.encoded, number, **given)
-        presence = decoded.presence[:, columns].float().cpu().numpy()
-        quality = decoded.quality[:, columns].float().cpu().numpy()
-        logits = decoded.mask_logits[:, columns].float().cpu().numpy()
+            given = _prompt_arrays(prompts, encoding.placement)
+        clock = StageClock()
+        raw = self.runtime.decode(encoding.encoded, number, given)
+        clock.lap("decode")
+        logits, quality, presence = (part[:, columns] for part in raw)
         shown = np.ones_like(presence, dtype=bool) if prompts else presence >= PRESENT
         mask = np.stack(
             [label_map(logits[b], shown[b], chosen, encoding.placement) for b in range(len(encoding))]
         )
-        return Decoding(mask, chosen, quality, presence)
+        clock.lap("place")
+        return Decoding(mask, chosen, quality, presence, clock.ms)
 
     def segment(
         self,
@@ -198,17 +209,15 @@ class Segmenter:
                 )
             prompts.check_inside(image.size)
         mask = np.zeros((len(image), *image.size), np.uint8)
-        ms = {"encode": 0.0, "decode": 0.0}
+        ms: dict[str, float] = {}
         parts: list[Decoding] = []
         for indices in _batches(len(image), self.batch_size):
-            start = time.perf_counter()
             encoding = self.encode(image, indices, modality)
-            middle = time.perf_counter()
             part = self.decode(encoding, targets=targets, prompts=prompts)
             mask[indices.start : indices.stop] = part.mask
             parts.append(part)
-            ms["encode"] += (middle - start) * 1000
-            ms["decode"] += (time.perf_counter() - middle) * 1000
+            for stage, time_spent in {**encoding.ms, **part.ms}.items():
+                ms[stage] = ms.get(stage, 0.0) + time_spent
             if progress:
                 progress(indices.stop, len(image))
         return Segmentation(mask, _results(image, mask, parts), ms)
@@ -217,17 +226,17 @@ class Segmenter:
         check_modality(modality, self.modalities)
         return self.modalities.index(modality)
 
-    def _prompt_tensors(self, prompts: Prompts, placement: Placement) -> dict[str, Tensor]:
-        """Points, labels and box as the network wants them, in model pixels."""
-        given = {}
-        if prompts.points:
-            points = placement.to_model(prompts.points)
-            given["points"] = torch.tensor([points], dtype=torch.float32, device=self.device)  # (1, N, 2)
-            given["labels"] = torch.tensor([prompts.labels], dtype=torch.int64, device=self.device)  # (1, N)
-        if prompts.box is not None:
-            (x0, y0), (x1, y1) = placement.to_model([prompts.box[:2], prompts.box[2:]])
-            given["boxes"] = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float32, device=self.device)
-        return given
+
+def _prompt_arrays(prompts: Prompts, placement: Placement) -> PromptArrays:
+    """Points, labels and box in model pixels."""
+    points = labels = box = None
+    if prompts.points:
+        points = np.array([placement.to_model(prompts.points)], np.float32)  # (1, N, 2)
+        labels = np.array([prompts.labels], np.int64)  # (1, N)
+    if prompts.box is not None:
+        corners = placement.to_model([prompts.box[:2], prompts.box[2:]])
+        box = np.array(corners, np.float32).reshape(1, 4)
+    return PromptArrays(points, labels, box)
 
 
 def _batches(count: int, size: int) -> Iterator[range]:

@@ -67,9 +67,10 @@ def origin_of(summary: Mapping[str, Any]) -> tuple[str, str]:
     """How the numbers were made, and of which model."""
     made = summary["made"]
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    device = f"{made['device']} ({made['runtime']})" if "runtime" in made else made["device"]
     origin = (
         f"Made by `{made['command']}` on {made['date']}; not edited. Split `{made['split']}`, seed {made['seed']}, "
-        f"device {made['device']}, {made['threads']} threads on {made['cores']} cores ({made['machine']}). {versions}."
+        f"device {device}, {made['threads']} threads on {made['cores']} cores ({made['machine']}). {versions}."
     )
     return origin, f"Model sha256: `{summary['model']['sha256']}`."
 

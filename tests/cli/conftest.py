@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A small model with random weights in a file, and pictures."""
+"""Pictures to give to commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,23 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`model.pt` of an `EspMedSam` that finds every target present."""
-    import torch
-
-    from monai_effsam.checkpoints import save_model
-    from monai_effsam.networks.nets import EspMedSam
-    from monai_effsam.specs import ImageSpec
-
-    torch.manual_seed(0)
-    options = {"encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32}}
-    network = EspMedSam(**options)
-    network.presence_shift.fill_(9.0)
-    specs = {name: ImageSpec(size=64) for name in network.modalities}
-    return save_model(tmp_path_factory.mktemp("model") / "model.pt", network, specs, options)
 
 
 @pytest.fixture

@@ -259,3 +259,10 @@ def test_ctrl_c_stops_with_130_and_nothing_half_written(picture, tmp_path, tiny_
     )
     for stem in stems:
         assert cv2.imread(str(out / f"{stem}_mask.png"), cv2.IMREAD_UNCHANGED).shape == (200, 300)
+
+
+def test_a_dicom_seg_that_no_input_can_have_is_status_2(segment, picture, tmp_path, capsys):
+    pytest.importorskip("highdicom")
+    assert segment(picture(), "--dicom-seg") == 2
+    assert "--dicom-seg: no input is DICOM, expected at least one" in capsys.readouterr().err
+    assert names(tmp_path / "out") == []

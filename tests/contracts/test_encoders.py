@@ -12,8 +12,12 @@ from monai_effsam.networks.encoders import ENCODERS, build_encoder
 SMALL = {
     "tiny_vit": {"release_init": True, "skips": True},
     "timm": {"model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},
+    "sam_vit": {"size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": [1], "embed_channels": 32},
 }
-"""Name -> options of a small one."""
+"""Name -> options of a small one, for pictures of 64 x 64."""
+
+PLAIN = {"sam_vit"}
+"""Encoders without modality controllers: they read no index."""
 
 MODALITY = torch.tensor([1, 0])
 
@@ -25,9 +29,9 @@ def noise(*shape, seed=0):
 def build(name, seed=0):
     """Two modalities, every parameter of the controllers at random."""
     torch.manual_seed(seed)
-    encoder = build_encoder(name, modalities=2, **SMALL[name]).eval()
+    encoder = build_encoder(name, modalities=0 if name in PLAIN else 2, **SMALL[name]).eval()
     for key, parameter in encoder.named_parameters():
-        if "experts" in key or key.endswith("token_bias"):
+        if "experts" in key or key.endswith(("token_bias", "pos_embed", "rel_pos_h", "rel_pos_w")):
             torch.nn.init.normal_(parameter, std=0.2)
     return encoder
 
@@ -41,6 +45,12 @@ def name(request):
 def encoder(name):
     """Tests must not change it."""
     return build(name).requires_grad_(False)
+
+
+@pytest.fixture(scope="module", params=sorted(ENCODERS.keys() - PLAIN))
+def steered(request):
+    """One that has controllers; tests must not change it."""
+    return build(request.param).requires_grad_(False)
 
 
 def maps(encoded):
@@ -59,6 +69,8 @@ def test_unknown_encoder_is_answered_with_the_nearest():
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (5, 1)])
 def test_maps_have_the_promised_shapes_at_any_size(encoder, height, width):
     height, width = height * encoder.size_divisor, width * encoder.size_divisor
+    if encoder.fixed_size is not None:
+        height = width = encoder.fixed_size
     found = maps(encoder(noise(2, 3, height, width), MODALITY))
     strides = (encoder.stride, *encoder.skip_strides)
     channels = (encoder.embed_channels, *encoder.skip_channels)
@@ -70,7 +82,8 @@ def test_maps_have_the_promised_shapes_at_any_size(encoder, height, width):
 def test_skips_go_from_coarse_to_fine(encoder):
     strides = (encoder.stride, *encoder.skip_strides)
     assert list(strides) == sorted(strides, reverse=True)
-    assert encoder.size_divisor % (2 * encoder.stride) == 0  # the self-prompter halves the grid
+    smallest = encoder.fixed_size or encoder.size_divisor
+    assert smallest % (2 * encoder.stride) == 0  # the self-prompter halves the grid
 
 
 def test_input_is_left_as_it_was(encoder):
@@ -87,9 +100,9 @@ def test_images_do_not_see_each_other(encoder):
         torch.testing.assert_close(all_rows[1:], one, rtol=1e-4, atol=1e-4)
 
 
-def test_the_modality_matters(encoder):
+def test_the_modality_matters(steered):
     image = noise(1, 3, 64, 64)
-    first, second = (encoder(image, torch.tensor([m])).embedding for m in (0, 1))
+    first, second = (steered(image, torch.tensor([m])).embedding for m in (0, 1))
     assert (first - second).abs().mean() > 1e-3
 
 
@@ -113,8 +126,8 @@ def test_gradient_reaches_every_parameter(encoder):
     assert [key for key, p in twin.named_parameters() if p.grad is None] == []
 
 
-def test_another_modality_gets_no_gradient(encoder):
-    twin = copy.deepcopy(encoder).requires_grad_(True).train()
+def test_another_modality_gets_no_gradient(steered):
+    twin = copy.deepcopy(steered).requires_grad_(True).train()
     twin(noise(1, 3, 64, 64), torch.tensor([0])).embedding.square().sum().backward()
     reached = {key for key, p in twin.named_parameters() if p.grad is not None and p.grad.any()}
     other = {key for key, _ in twin.named_parameters() if "experts.1." in key or "controllers.1." in key}
@@ -123,6 +136,6 @@ def test_another_modality_gets_no_gradient(encoder):
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_unknown_modality_is_refused(encoder, index):
+def test_unknown_modality_is_refused(steered, index):
     with pytest.raises(UsageError, match=r"expected indices 0\.\.1"):
-        encoder(torch.zeros(1, 3, 64, 64), torch.tensor([index]))
+        steered(torch.zeros(1, 3, 64, 64), torch.tensor([index]))

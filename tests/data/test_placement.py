@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from monai_effsam.data.placement import apply_spec, label_map, normalise, undo
+from monai_effsam.data.placement import apply_spec, label_map, mask_scores, normalise, undo
 from monai_effsam.errors import ShapeError
 from monai_effsam.specs import ImageSpec, Placement
 from monai_effsam.targets import Target
@@ -70,6 +70,28 @@ def test_a_ramp_comes_back_in_register(size, resize):
     inner = (slice(None, -edge) if resize == "longest" else slice(None), slice(edge, -edge))
     shift = (back[inner] - picture[inner][..., 0]) / slope  # [px]
     assert abs(shift.mean()) < 0.51 / slope  # a grey value is rounded to one half
+
+
+def test_rules_of_masks_by_hand():
+    logits = np.array([[[4.0, -1.0], [4.0, -1.0]]], np.float32)
+    placement = ImageSpec(4, stride=2).place(
+        (1, 8)
+    )  # stretched: every fourth of the row, from 2.5 down to -0.5
+    direct = mask_scores(logits, placement, "direct")[0, 0]
+    np.testing.assert_allclose(direct, [4, 4, 3.375, 2.125, 0.875, -0.375, -1, -1], atol=1e-5)
+    probable = mask_scores(logits, placement, "probability")[0, 0]
+    ends = 1 / (1 + np.exp([-4.0, 1.0])) - 0.5
+    np.testing.assert_allclose(probable[[0, 3, 7]], [ends[0], ends @ [0.625, 0.375], ends[1]], atol=1e-5)
+    framed = mask_scores(logits, placement, "frame")[0, 0]  # 4, 2.75, 0.25, -1 in the frame
+    np.testing.assert_allclose(framed, [4, 3.6875, 3.0625, 2.125, 0.875, -0.0625, -0.6875, -1], atol=1e-5)
+
+
+def test_the_frame_is_cropped_before_masks_are_enlarged():
+    logits = np.full((1, 2, 2), 5.0, np.float32)
+    logits[:, 1] = -5.0
+    placement = ImageSpec(4, "longest", stride=2).place((2, 8))  # the upper quarter of the frame
+    assert placement.content == (1, 4)
+    assert (mask_scores(logits, placement, "frame") == 5.0).all()
 
 
 def test_most_probable_target_wins_and_hidden_ones_do_not_count():

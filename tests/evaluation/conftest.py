@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from monai_effsam.inference import Segmenter
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, targets_of
 
@@ -83,7 +84,7 @@ def with_network(network: Bands, tmp_path: Path) -> Segmenter:
         card={"sha256": "ab" * 32},
         path=tmp_path / "toy" / "models" / "model.pt",
     )
-    return Segmenter(model)
+    return Segmenter(TorchRuntime(model))
 
 
 def block(top: int, rows: int, value: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from monai_effsam.inference import Segmenter
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, targets_of
 
@@ -70,7 +71,7 @@ def model() -> SimpleNamespace:
 
 @pytest.fixture
 def segmenter(model: Any) -> Segmenter:
-    return Segmenter(model)
+    return Segmenter(TorchRuntime(model))
 
 
 @pytest.fixture

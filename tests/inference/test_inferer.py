@@ -12,6 +12,7 @@ from monai_effsam.data.transforms import FitToSpecd, UndoSpecd
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.inference import Segmenter
 from monai_effsam.inference.inferer import SelfPromptingInferer
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, targets_of
@@ -35,7 +36,7 @@ def test_the_bundle_s_way_gives_the_segmenter_s_mask(network, tmp_path, modality
     specs = {name: ImageSpec(64, "longest") for name in network.modalities}
     model = LoadedModel(network, specs, TARGETS, {}, tmp_path / "model.pt")
     image = read_image(tmp_path / "a.png")
-    expected = Segmenter(model).segment(image, modality).mask
+    expected = Segmenter(TorchRuntime(model)).segment(image, modality).mask
     item = FitToSpecd("image", specs, modality)({"image": image})
     item["pred"] = SelfPromptingInferer(modality)(item["image"][None], network)[0]
     np.testing.assert_array_equal(UndoSpecd("pred")(item)["pred"].numpy(), expected)

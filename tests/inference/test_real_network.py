@@ -12,6 +12,7 @@ from monai_effsam.data.io import Image, read_image
 from monai_effsam.inference import Segmenter
 from monai_effsam.inference.plan import Request, make_plan
 from monai_effsam.inference.run import run_plan
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec, Prompts
 from monai_effsam.targets import TARGETS, targets_of
@@ -25,7 +26,8 @@ def real():
     specs = {
         name: ImageSpec(size=96 if name == "mr" else 64, resize="longest") for name in network.modalities
     }
-    return Segmenter(LoadedModel(network, specs, TARGETS, {}, Path("model.pt")), batch_size=3)
+    model = LoadedModel(network, specs, TARGETS, {}, Path("model.pt"))
+    return Segmenter(TorchRuntime(model), batch_size=3)
 
 
 def noise(*shape: int) -> Image:

@@ -44,7 +44,7 @@ def test_an_input_gets_mask_overlay_and_line(go, picture, tmp_path, lines):
     assert (record["modality"], record["modality_source"]) == ("endoscopy", "caller")
     assert (record["mask"], record["overlay"]) == ("block_mask.png", "block_overlay.png")
     assert record["targets"][0]["area_px"] == int((mask == 1).sum())
-    assert list(record["ms"]) == ["read", "encode", "decode", "write"]
+    assert list(record["ms"]) == ["read", "prepare", "encode", "decode", "place", "write"]
     assert all(value >= 0 for value in record["ms"].values())
     assert "error" not in record
 

@@ -9,7 +9,7 @@ import torch
 
 from monai_effsam.data.io import Image, read_image
 from monai_effsam.errors import UnknownNameError, UsageError
-from monai_effsam.inference import Segmenter
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.specs import Prompts
 
 
@@ -196,7 +196,7 @@ def test_a_prompt_wants_a_2d_image(segmenter):
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "gpu"])
 def test_a_device_that_is_not_there_is_refused(model, device):
     with pytest.raises(UsageError, match=f"'{device}' cannot be used"):
-        Segmenter(model, device)
+        TorchRuntime(model, device)
 
 
 def test_a_logit_that_is_no_number_is_no_target(segmenter, model):

@@ -148,7 +148,7 @@ def _geometry(
     if count == 1:
         return PageGeometry(), None, ()
     row, column = spacing or (1.0, 1.0)
-    directions = header.orientation_of(data)
+    directions = header.common_orientation(data)
     plain = np.diag([column, row, 1.0, 1.0])
     if directions is None or positions is None:
         return GridGeometry(lps_to_ras(plain)), None, ()

@@ -17,8 +17,8 @@ from monai_effsam.data.io.image import check_size
 from monai_effsam.errors import DataError
 
 __all__ = [
-    "DAMAGED", "affine_of", "check_image", "first_number", "frame_count", "functional", "modality_of", "normal_of",
-    "open_dicom", "orientation_of", "positions_of", "spacing_of",
+    "DAMAGED", "affine_of", "check_image", "common_orientation", "first_number", "frame_count", "functional",
+    "modality_of", "normal_of", "open_dicom", "orientation_of", "positions_of", "spacing_of",
 ]  # fmt: skip
 
 DAMAGED = (
@@ -35,14 +35,14 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CENTIMETRES = 3
 
 
-def open_dicom(path: Path, *, tags: Sequence[str] | None = None) -> Any:
+def open_dicom(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = True) -> Any:
     """A data set, lazily parsed; also without preamble. With `tags`, those alone and no pixels.
 
     Raises:
         Exception: one of `DAMAGED`.
     """
     if tags is None:
-        return pydicom.dcmread(path, force=True)
+        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(tags))
 
 
@@ -59,6 +59,11 @@ def check_image(path: Path, data: Any) -> None:
     if "Whole Slide" in name:
         raise DataError(
             f"{path}: DICOM object is '{name}', which is tiled, expected whole pictures. Export a region."
+        )
+    if "MOSAIC" in (data.get("ImageType") or ()):
+        raise DataError(
+            f"{path}: DICOM image is a Siemens mosaic, many slices in one picture, expected one slice. "
+            "Convert it to NIfTI, with dcm2niix for example."
         )
     missing = [key for key in ("Rows", "Columns", "BitsAllocated") if not data.get(key)]
     if missing:
@@ -142,6 +147,18 @@ def orientation_of(data: Any, frame: int = 0) -> NDArray[np.float64] | None:
     lengths = np.linalg.norm(directions, axis=1)
     crossing = np.linalg.norm(np.cross(directions[0], directions[1]))
     return directions if np.allclose(lengths, 1, atol=0.01) and crossing > 0.9 else None
+
+
+def common_orientation(data: Any) -> NDArray[np.float64] | None:
+    """What `orientation_of` says of every frame, None where any is unknown or crosses the others."""
+    first = orientation_of(data)
+    if first is None:
+        return None
+    for frame in range(1, frame_count(data)):
+        other = orientation_of(data, frame)
+        if other is None or not np.allclose(first, other, atol=1e-3):
+            return None
+    return first
 
 
 def normal_of(directions: NDArray[np.float64]) -> NDArray[np.float64]:

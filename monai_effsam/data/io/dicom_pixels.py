@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
 from monai_effsam.data.io.dicom_header import DAMAGED, first_number, frame_count, functional
+from monai_effsam.data.io.dicom_itk import ITK_DECODES, frame_streams, itk_frames
 from monai_effsam.data.io.intensity import scale, to_uint8
 from monai_effsam.errors import DataError
 
@@ -58,7 +59,9 @@ def decode(path: Path, data: Any) -> NDArray[Any]:
     """
     syntax = _transfer_syntax(data)
     try:
-        frames = _jpeg_frames(data, syntax)
+        frames: NDArray[Any] | None = _jpeg_frames(data, syntax)
+        if frames is None and syntax in ITK_DECODES and not _has_decoder(syntax):
+            frames = itk_frames(data)
         if frames is None:
             if hasattr(data, "pixel_array_options"):  # pydicom 3, which would turn YBR to RGB by itself
                 data.pixel_array_options(raw=True)
@@ -87,19 +90,13 @@ def _jpeg_frames(data: Any, syntax: Any) -> NDArray[np.uint8] | None:
 
     Where a stream does not say by itself what its colours are, the photometric interpretation does.
     """
-    from pydicom import encaps
-
     if syntax not in _JPEG_8BIT or int(data.BitsAllocated) != 8:
         return None
     count = frame_count(data)
-    if hasattr(encaps, "generate_frames"):
-        streams = encaps.generate_frames(data.PixelData, number_of_frames=count)
-    else:
-        streams = encaps.generate_pixel_data_frame(data.PixelData, count)
     is_colour = int(data.get("SamplesPerPixel") or 1) == 3
     flag = (cv2.IMREAD_COLOR if is_colour else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
     frames: list[NDArray[Any]] = []
-    for stream in streams:
+    for stream in frame_streams(data):
         if is_colour and data.PhotometricInterpretation == "RGB" and _may_be_rgb(stream):
             stream = stream[:2] + _NO_TRANSFORM + stream[2:]
         pixels = cv2.imdecode(np.frombuffer(stream, np.uint8), flag)
@@ -128,7 +125,7 @@ def _may_be_rgb(stream: bytes) -> bool:
 def _complaint(path: Path, syntax: Any, error: BaseException) -> str:
     unknown = (
         isinstance(error, NotImplementedError) or "does not support" in str(error) or not _has_decoder(syntax)
-    )
+    ) and syntax not in ITK_DECODES
     if syntax.is_compressed and unknown:
         packages = [package for start, package in _DECODERS.items() if syntax.name.startswith(start)]
         remedy = (

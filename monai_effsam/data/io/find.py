@@ -15,7 +15,7 @@ from monai_effsam.errors import UsageError
 
 __all__ = ["find_inputs"]
 
-_OURS = ("_mask.png", "_mask.nii.gz", "_overlay.png")
+_OURS = ("_mask.png", "_mask.nii.gz", "_overlay.png", "_seg.dcm")
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Source]:
@@ -23,7 +23,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Source]:
 
     Folders are searched with their subfolders. Of them count the files whose content is an image and those
     whose ending promises one, so that a damaged picture is reported; hidden files count never, and neither do
-    our own masks and overlays (beside a results.jsonl).
+    our own masks, overlays and segmentations (beside a results.jsonl).
 
     Outputs are named after the file without its ending (a DICOM series after its folder). Where two inputs
     would share a name (also if only case differs), each gets its ending (`a_png`, `a_jpg`), then the name of

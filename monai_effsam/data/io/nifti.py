@@ -23,6 +23,9 @@ from monai_effsam.errors import DataError
 __all__ = ["NiftiGeometry", "read_nifti", "volume_to_uint8"]
 
 _HU_BELOW = -500.0
+_HU_MEDIAN = 500.0
+_LARGEST_HEADER = 544  # of NIfTI-2, with the bytes that announce extensions
+_MAX_EXTENSIONS = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +55,8 @@ class NiftiGeometry:
 def read_nifti(source: Source, ct_window: str, modality: str | None) -> Image:
     """A NIfTI file as slices across its acquisition axis.
 
-    Values of a CT (`modality` says so, or a minimum under -500) go through the window, all others over the
-    0.5..99.5 percentile of the volume.
+    Values of a CT (`modality` says so; unless it says anything, a minimum under -500 and a median under 500) go
+    through the window, all others over the 0.5..99.5 percentile of the volume.
 
     Raises:
         DataError: truncated, damaged, more than three dimensions, or complex numbers.
@@ -66,7 +69,7 @@ def read_nifti(source: Source, ct_window: str, modality: str | None) -> Image:
     except DataError:
         raise
     except _damaged() as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = " ".join(str(error).split()).partition(" from ")[0].rstrip(".") or type(error).__name__
         raise DataError(f"{path}: NIfTI cannot be read: {reason}. Copy or export the file again.") from error
     if not np.isfinite(affine).all():
         raise DataError(
@@ -108,19 +111,25 @@ def volume_to_uint8(
     finite = values[np.isfinite(values)] if notes else values
     if finite.size == 0:
         raise DataError(f"{path}: voxel values are all NaN or infinite, expected numbers. Export it again.")
-    is_ct = modality == "ct" or (modality is None and bool(finite.min() < _HU_BELOW))
-    if not is_ct:
+    if modality != "ct" and not (modality is None and _looks_like_ct(finite)):
         low, high = percentile_range(finite)
     return scale(values, low, high), notes
+
+
+def _looks_like_ct(values: NDArray[Any]) -> bool:
+    """Whether there is air, and most is air or soft tissue; a million values tell."""
+    sample = values.ravel()[:: max(1, values.size >> 20)]
+    return bool(values.min() < _HU_BELOW) and float(np.median(sample)) < _HU_MEDIAN
 
 
 def _damaged() -> tuple[type[Exception], ...]:
     """What nibabel and gzip raise on damaged files."""
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     return (OSError, EOFError, ValueError, TypeError, ArithmeticError, MemoryError, zlib.error, HeaderDataError,
-            ImageFileError)  # fmt: skip
+            ImageFileError, WrapStructError)  # fmt: skip
 
 
 def _load(path: Path) -> tuple[Any, NDArray[Any]]:
@@ -128,11 +137,9 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = io.BytesIO(gzip.GzipFile(fileobj=file).read(1024) if packed else file.read(1024))
-        header = _header(stream)
-        shape = _check_shape(path, header)
-        file.seek(0)
         data: Any = gzip.GzipFile(fileobj=file) if packed else file
+        header = _header(path, data)
+        shape = _check_shape(path, header)
         if header.get_data_dtype().fields:
             raw = header.raw_data_from_fileobj(data)
             colours = np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)
@@ -143,15 +150,27 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     return header, values.reshape(shape)
 
 
-def _header(stream: IO[bytes]) -> Any:
-    """The header, small faults mended without a word."""
+def _header(path: Path, file: IO[bytes]) -> Any:
+    """The header with its extensions, small faults mended without a word.
+
+    Raises:
+        DataError: the extensions could exhaust the memory.
+    """
     import nibabel
 
-    start = stream.read(4)
-    stream.seek(0)
-    is_second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
+    start = file.read(_LARGEST_HEADER)
+    is_second = 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
     kind = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
-    header = kind.from_fileobj(stream, check=False)
+    bare = kind(start[: kind.sizeof_hdr], check=False)
+    before_voxels = int(bare["vox_offset"]) if np.isfinite(bare["vox_offset"]) else 0
+    if before_voxels > _MAX_EXTENSIONS:
+        raise DataError(
+            f"{path}: header is {before_voxels} bytes long, expected at most {_MAX_EXTENSIONS}. "
+            "Strip its extensions."
+        )
+    rest = max(0, before_voxels - len(start))
+    header = kind.from_fileobj(io.BytesIO(start + file.read(rest)), check=False)
+    file.seek(0)
     mute = logging.Logger("header")
     mute.addHandler(logging.NullHandler())
     header.check_fix(logger=mute)

@@ -40,12 +40,27 @@ def draw_overlay(
     table[1:] = _OTHER
     for value, colour in colours.items():
         table[value] = colour
+    result = rgb.copy()
+    thickness = max(1, round(max(mask.shape) / 500))
+    x, y, width, height = cv2.boundingRect(
+        mask
+    )  # all that changes lies within; most pictures are mostly background
+    part = (slice(y, y + height), slice(x, x + width))
+    result[part] = _painted(rgb[part], np.ascontiguousarray(mask[part]), table, thickness)
+    return result
+
+
+def _painted(
+    rgb: NDArray[np.uint8], mask: NDArray[np.uint8], table: NDArray[np.uint8], thickness: int
+) -> NDArray[np.uint8]:
+    """Pixels with their values filled and outlined in the table's colours; outside of them there is background."""
+    if not mask.size:
+        return rgb
     paint = table[mask]
     filled = cv2.addWeighted(rgb, 1 - _FILL, paint, _FILL, 0)
-    thickness = max(1, round(max(mask.shape) / 500))
     kernel = np.ones((2 * thickness + 1, 2 * thickness + 1), np.uint8)
     inner = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,))
-    outer = cv2.dilate(mask, kernel)
+    outer = cv2.dilate(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,))
     outline = (mask > 0) & ((inner != mask) | (outer != mask))
     result = np.where((mask > 0)[..., None], filled, rgb)
     result[outline] = paint[outline]

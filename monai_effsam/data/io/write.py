@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monai_effsam.data.io.image import Image, Source
 from monai_effsam.errors import DataError, ShapeError, UsageError
 
-__all__ = ["atomic_path", "output_paths", "write_bytes", "write_mask"]
+__all__ = ["atomic_path", "check_mask", "output_paths", "seg_path", "write_bytes", "write_mask"]
 
 
 @contextmanager
@@ -65,9 +65,29 @@ def write_bytes(path: Path, content: bytes, protected: tuple[Path, ...] = ()) ->
     return path
 
 
-def output_paths(source: Source | Image, out_dir: Path) -> tuple[Path, ...]:
-    """Every file that may be written for an input: both kinds of mask, and the overlay."""
-    return tuple(out_dir / f"{source.name}_{end}" for end in ("mask.png", "mask.nii.gz", "overlay.png"))
+def output_paths(source: Source | Image, out_dir: Path, *, dicom_seg: bool = False) -> tuple[Path, ...]:
+    """Every file that may be written for an input: both kinds of mask, the overlay, the DICOM Segmentation."""
+    paths = tuple(out_dir / f"{source.name}_{end}" for end in ("mask.png", "mask.nii.gz", "overlay.png"))
+    return (*paths, seg_path(source, out_dir)) if dicom_seg and source.kind == "dicom" else paths
+
+
+def seg_path(source: Source | Image, out_dir: Path) -> Path:
+    """Where the DICOM Segmentation of an input is written."""
+    return out_dir / f"{source.name}_seg.dcm"
+
+
+def check_mask(image: Image, mask: NDArray[np.uint8], where: str) -> None:
+    """Refuse a mask that is not on the grid of the slices.
+
+    Raises:
+        ShapeError: the mask has another shape or type than the image's slices ask for.
+    """
+    expected = (len(image), *image.size)
+    if mask.shape != expected or mask.dtype != np.uint8:
+        raise ShapeError(
+            f"{where}: mask of {image.path.name} is {mask.dtype} {mask.shape}, expected uint8 {expected}. "
+            f"Pass one value a pixel of image.slices."
+        )
 
 
 def write_mask(image: Image, mask: NDArray[np.uint8], out_dir: Path) -> Path:
@@ -89,11 +109,6 @@ def write_mask(image: Image, mask: NDArray[np.uint8], out_dir: Path) -> Path:
         UsageError: the mask would overwrite the input.
         DataError: the system refuses to write.
     """
-    expected = (len(image), *image.size)
-    if mask.shape != expected or mask.dtype != np.uint8:
-        raise ShapeError(
-            f"write_mask: mask of {image.path.name} is {mask.dtype} {mask.shape}, expected uint8 {expected}. "
-            f"Pass one value a pixel of image.slices."
-        )
+    check_mask(image, mask, "write_mask")
     path = out_dir / f"{image.name}_mask{image.geometry.suffix}"
     return write_bytes(path, image.geometry.encode(mask), image.sources or (image.path,))

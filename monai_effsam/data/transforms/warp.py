@@ -96,4 +96,4 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
             self._bend, (self.size, self.size), interpolation=cv2.INTER_CUBIC
         )
         sources = cv2.transform(places, inverse)
-        return cv2.remap(array, sources, None, method, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.remap(array, sources, np.empty(0), method, borderMode=cv2.BORDER_CONSTANT)

@@ -23,7 +23,7 @@ class ModalityAttentionBlock(nn.Module):
 
     Args:
         channels: C, divisible by `heads`.
-        modalities: number of modalities M.
+        modalities: number of modalities M; 0 for the plain block.
         heads: attention heads.
         mlp_ratio: hidden width of the shared MLP over C.
         expert_ratio: hidden width of the experts over C.
@@ -74,6 +74,9 @@ class ModalityAttentionBlock(nn.Module):
     def _attend(self, x: Tensor, modality: Tensor) -> Tensor:
         batch, length, channels = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, G, HW, d)
+        if not len(self.token):
+            plain = F.scaled_dot_product_attention(q, k, v)
+            return self.proj(plain.transpose(1, 2).reshape(batch, length, channels))
         token = self.token[modality]  # (B, G, 1, d), key and value alike
         bias = F.pad(self.token_bias[modality].view(batch, 1, 1, 1), (length, 0))  # (B, 1, 1, HW + 1)
         out = F.scaled_dot_product_attention(

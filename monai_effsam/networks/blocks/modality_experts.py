@@ -37,7 +37,7 @@ class ModalityExperts(nn.Module):
 
     Args:
         channels: C of the features.
-        modalities: number of experts M.
+        modalities: number of experts M; 0 for a network that knows no modalities.
         ratio: hidden width over C.
         release_init: start the second layer at random, truncated normal with sigma 0.02.
     """
@@ -63,7 +63,9 @@ class ModalityExperts(nn.Module):
             nn.init.trunc_normal_(last.weight, std=0.02) if release_init else nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor, modality: Tensor) -> Tensor:
-        """(B, ..., C) and (B,) int64 -> (B, ..., C): the expert's answer, to be added by the caller."""
+        """(B, ..., C) and (B,) int64 -> (B, ..., C): the expert's answer, to be added by the caller; 0 if M is 0."""
+        if not len(self.experts):
+            return torch.zeros_like(x)
         groups = by_modality(modality, len(self.experts))
         if groups[0][1] is None:
             return cast(Tensor, self.experts[groups[0][0]](x))

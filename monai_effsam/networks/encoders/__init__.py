@@ -8,6 +8,7 @@ from monai_effsam.networks.encoders.contract import (
     build_encoder,
     register_encoder,
 )
+from monai_effsam.networks.encoders.sam_vit import SamVitEncoder
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
 from monai_effsam.networks.encoders.tiny_vit import TinyVitEncoder
 
@@ -15,6 +16,7 @@ __all__ = [
     "ENCODERS",
     "Encoded",
     "ImageEncoder",
+    "SamVitEncoder",
     "TimmEncoder",
     "TinyVitEncoder",
     "build_encoder",

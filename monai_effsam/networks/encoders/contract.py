@@ -34,6 +34,7 @@ class ImageEncoder(nn.Module):
         skip_channels: channels of each skip map, coarse to fine.
         skip_strides: image pixels a step of each skip map.
         size_divisor: H and W must be multiples of it [px].
+        fixed_size: the only H and W that it takes [px]; None where any multiple will do.
     """
 
     embed_channels: int
@@ -41,6 +42,7 @@ class ImageEncoder(nn.Module):
     skip_channels: tuple[int, ...] = ()
     skip_strides: tuple[int, ...] = ()
     size_divisor: int = 32
+    fixed_size: int | None = None
 
     def forward(self, image: Tensor, modality: Tensor) -> Encoded:
         """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other."""

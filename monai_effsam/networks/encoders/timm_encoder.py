@@ -83,7 +83,7 @@ class TimmEncoder(ImageEncoder):
 
     Args:
         model: timm's name of the network; it must offer maps at strides 2, 4, 8, 16 and 32.
-        modalities: number of modalities M.
+        modalities: number of modalities M; 0 for an encoder without controllers.
         embed_channels: C of the embedding.
         skips: strides of the maps handed to the decoder, coarse to fine.
         heads: heads of the attention block.
@@ -121,7 +121,11 @@ class TimmEncoder(ImageEncoder):
         self.skip_strides = tuple(skips)
         self.skip_channels = tuple(channels[s] for s in skips)
         self.experts = nn.ModuleDict(
-            {str(s): ModalityExperts(channels[s], modalities, ratio=expert_ratio) for s in STRIDES if s > 2}
+            {
+                str(s): ModalityExperts(channels[s], modalities, ratio=expert_ratio)
+                for s in STRIDES
+                if s > 2 and modalities
+            }
         )
         self.coarse = nn.Sequential(nn.Conv2d(channels[32], embed_channels, 1), LayerNorm2d(embed_channels))
         self.attention = ModalityAttentionBlock(

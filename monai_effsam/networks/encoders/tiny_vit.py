@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, channels_last, nn
 
-from monai_effsam.errors import ShapeError, UsageError
+from monai_effsam.errors import ShapeError, SpecError, UsageError
 from monai_effsam.networks.blocks.mbconv import ConvNorm, InvertedResidualBlock, MapMerging
 from monai_effsam.networks.blocks.modality_controller import ControllerBank
 from monai_effsam.networks.blocks.necks import SamNeck
@@ -25,20 +25,30 @@ _CLASSES = 1000  # of the classifier that MobileSAM's checkpoints carry along
 
 
 class TinyVitStem(nn.Module):
-    """Two 3x3 convolutions of stride 2 with batch norm, a GELU between: (B, 3, H, W) -> (B, C, H / 4, W / 4).
+    """Two convolutions with batch norm, a GELU between: (B, 3, H, W) -> (B, C, H / stride, W / stride).
+
+    At stride 4 both are 3x3 of stride 2 (MobileSAM), at stride 1 both are 1x1 of stride 1 (LiteMedSAM).
 
     Args:
         channels: C, even.
+        stride: image pixels a step of the map, 4 or 1.
+
+    Raises:
+        SpecError: another stride.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, stride: int = 4) -> None:
         """Build both convolutions."""
         super().__init__()
-        half = channels // 2
-        self.seq = nn.Sequential(ConvNorm(3, half, 3, 2), nn.GELU(), ConvNorm(half, channels, 3, 2))
+        if stride not in (1, 4):
+            raise SpecError(f"TinyVitStem: stride is {stride}, expected 4 or 1. Choose one of them.")
+        half, side, step = channels // 2, *((3, 2) if stride == 4 else (1, 1))
+        self.seq = nn.Sequential(
+            ConvNorm(3, half, side, step), nn.GELU(), ConvNorm(half, channels, side, step)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
+        """(B, 3, H, W) -> (B, C, H / stride, W / stride)."""
         return cast(Tensor, self.seq(image))
 
 
@@ -71,20 +81,19 @@ class TinyVitEncoder(ImageEncoder):
     arXiv 2407.14153. Names of shared weights are those of MobileSAM's image encoder; a controller's hold
     `controllers`. Deviations: all controllers live in one model and are chosen by sample; any image size that
     32 divides (the release takes 1024 only); biases are gathered in `forward`; see `ModalityController` for the
-    start values. Parameters with one controller: 8,888,094, and 9,209,734 with the classifier.
+    start values. Parameters with one controller: 8,888,094, and 9,209,734 with the classifier. With
+    `stem_stride=1` and no controllers it is LiteMedSAM's encoder, 5,726,740 parameters, at 256 px.
 
     Args:
         modalities: M; 0 builds the plain TinyViT.
         embed_channels: C of the embedding.
-        skips: also hand out the stride-8 and stride-4 maps (the paper's decoder uses none).
+        skips: also hand out the maps of twice and four times the embedding's side (the paper's decoder uses none).
         tokens: T, key/value tokens of each controller.
         tie_kv: one tensor serves as key and value token (release).
         release_init: controllers start as in the release, not nearly neutral.
         with_classifier: carry the release's unused ImageNet classifier (321,640 parameters) along.
+        stem_stride: 4 as in MobileSAM, an embedding of stride 16; or 1 as in LiteMedSAM, an embedding of stride 4.
     """
-
-    stride = 16
-    size_divisor = 32
 
     def __init__(
         self,
@@ -96,14 +105,17 @@ class TinyVitEncoder(ImageEncoder):
         tie_kv: bool = True,
         release_init: bool = False,
         with_classifier: bool = False,
+        stem_stride: int = 4,
     ) -> None:
         """Build; no weights are loaded."""
         super().__init__()
+        self.stride = 4 * stem_stride  # two mergings of stride 2 follow the stem
+        self.size_divisor = 2 * self.stride
         self.modalities = modalities
         self.embed_channels = embed_channels
         self.skip_channels = (_WIDTHS[1], _WIDTHS[0]) if skips else ()
-        self.skip_strides = (8, 4) if skips else ()
-        self.patch_embed = TinyVitStem(_WIDTHS[0])
+        self.skip_strides = (2 * stem_stride, stem_stride) if skips else ()
+        self.patch_embed = TinyVitStem(_WIDTHS[0], stem_stride)
         first = [InvertedResidualBlock(_WIDTHS[0]) for _ in range(_DEPTHS[0])]
         stages = [TinyVitStage(first, MapMerging(_WIDTHS[0], _WIDTHS[1]))]
         for i in (1, 2, 3):
@@ -152,7 +164,7 @@ class TinyVitEncoder(ImageEncoder):
         return indices
 
     def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, H, W), H and W multiples of 32, and (B,) int64 -> `Encoded`, embedding (B, C, H / 16, W / 16).
+        """(B, 3, H, W), H and W multiples of `size_divisor`, and (B,) int64 -> `Encoded`, (B, C, H / stride, ...).
 
         A batch may mix modalities; every image gets what it would get alone.
 

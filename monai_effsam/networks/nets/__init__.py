@@ -2,5 +2,6 @@
 """Whole models, one file a paper; they assemble parts and hold no layers of their own."""
 
 from monai_effsam.networks.nets.esp_medsam import Decoded, EspMedSam
+from monai_effsam.networks.nets.promptable_sam import PromptableSam, PromptedMasks
 
-__all__ = ["Decoded", "EspMedSam"]
+__all__ = ["Decoded", "EspMedSam", "PromptableSam", "PromptedMasks"]

@@ -135,3 +135,7 @@ def test_output_paths_are_all_that_may_be_written(tmp_path):
         "a_mask.nii.gz",
         "a_overlay.png",
     ]
+    assert output_paths(source, tmp_path, dicom_seg=True) == output_paths(source, tmp_path)
+    scan = Source((tmp_path / "b.dcm",), "dicom", "b")
+    assert output_paths(scan, tmp_path, dicom_seg=True)[-1].name == "b_seg.dcm"
+    assert len(output_paths(scan, tmp_path)) == 3

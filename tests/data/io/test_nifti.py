@@ -199,6 +199,38 @@ def test_modality_decides_before_the_values_do(tmp_path):
     assert sorted(read_image(path).slices.ravel()) == [0, 0, 0]
 
 
+def test_an_mr_with_negative_values_is_not_taken_for_a_ct(tmp_path):
+    values = np.linspace(-600, 30000, 60, dtype=np.float32).reshape(5, 4, 3)
+    assert 120 < read_image(save(tmp_path / "a.nii", values)).slices.mean() < 135
+
+
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_long_extensions_of_the_header_are_passed_over(tmp_path, version, ending):
+    image = version(np.arange(60, dtype=np.int16).reshape(5, 4, 3), np.diag([1, 2, 3, 1]))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"history " * 5000))
+    nibabel.save(image, tmp_path / f"a{ending}")
+    assert same_geometry(*written(tmp_path / f"a{ending}", tmp_path / "out")[:2])
+
+
+@pytest.mark.parametrize("length", [12, 347, 351])
+def test_a_header_cut_short_is_refused(tmp_path, length):
+    version = nibabel.Nifti2Image if length < 348 else nibabel.Nifti1Image
+    path = save(tmp_path / "a.nii", np.zeros((5, 4, 3), np.int16), kind=version)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"a\.nii: NIfTI cannot be read: "):
+        read_image(path)
+
+
+def test_extensions_that_could_exhaust_the_memory_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", np.zeros((5, 4, 3), np.int16))
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.float32(2**30).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="header is 1073741824 bytes long, expected at most 67108864"):
+        read_image(path)
+
+
 def test_other_values_are_scaled_over_the_volume(tmp_path):
     values = np.arange(2000, dtype=np.float32).reshape(10, 20, 10)
     values[0, 0, 0], values[-1, -1, -1] = -400, 1e9

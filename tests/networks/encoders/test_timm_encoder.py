@@ -151,3 +151,22 @@ def test_attention_block_equals_the_slow_one():
 def test_channels_that_heads_do_not_divide_are_refused():
     with pytest.raises(ValueError, match=r"expected a multiple of heads 3\. Choose another number"):
         ModalityAttentionBlock(8, 1, heads=3)
+
+
+@torch.no_grad()
+def test_without_modalities_it_is_the_encoder_with_a_silenced_controller():
+    torch.manual_seed(0)
+    steered = TimmEncoder("mobilenetv3_small_050", 1, **SMALL).eval()  # fresh experts answer 0
+    steered.attention.token_bias.fill_(-1e9)
+    plain = TimmEncoder("mobilenetv3_small_050", 0, **SMALL).eval()
+    shared = {k: v for k, v in steered.state_dict().items() if k in plain.state_dict() and "token" not in k}
+    assert plain.state_dict().keys() - shared.keys() == {"attention.token", "attention.token_bias"}  # empty
+    plain.load_state_dict(shared, strict=False)
+    found, expected = (
+        plain(noise(1, 3, 64, 96), torch.tensor([5])),
+        steered(noise(1, 3, 64, 96), torch.tensor([0])),
+    )
+    for mine, other in zip(
+        (found.embedding, *found.skips), (expected.embedding, *expected.skips), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)

@@ -2,12 +2,14 @@
 """The TinyViT encoder under the encoders' contract, and its refusals."""
 
 import copy
+import re
 
 import pytest
 import torch
 
-from monai_effsam.errors import ShapeError, UsageError
+from monai_effsam.errors import ShapeError, SpecError, UsageError
 from monai_effsam.networks.encoders import build_encoder
+from monai_effsam.networks.foreign import import_timm
 
 MODALITY = torch.tensor([1, 0])
 
@@ -39,6 +41,47 @@ def test_without_the_option_there_are_no_skips():
     assert (
         plain.skip_channels == plain.skip_strides == plain(noise(1, 3, 32, 32), torch.tensor([0])).skips == ()
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 40)])
+def test_lite_medsams_stem_keeps_the_resolution(height, width):
+    lite = build_encoder("tiny_vit", modalities=0, stem_stride=1, skips=True).eval()
+    out = lite(noise(1, 3, height, width), torch.tensor([0]))
+    assert (lite.stride, lite.size_divisor, lite.skip_strides) == (4, 8, (2, 1))
+    assert [tuple(m.shape[-2:]) for m in (out.embedding, *out.skips)] == [
+        (height // s, width // s) for s in (4, 2, 1)
+    ]
+
+
+def timm_name(key):
+    """timm's name for an entry of ours; its mergings open the next stage."""
+    key = key.replace("seq.0.", "conv1.").replace("seq.2.", "conv2.").replace(".c.", ".conv.")
+    stage, rest = re.fullmatch(r"(?:layers\.(\d)\.)?(.*)", key).groups()
+    return rest if stage is None else f"stages_{int(stage) + rest.startswith('downsample')}.{rest}"
+
+
+@pytest.mark.parametrize(("stem_stride", "side"), [(4, (160, 224)), (1, (40, 56))])
+def test_stages_equal_those_of_timm(scatter, stem_stride, side):
+    """timm's TinyViT is an independent one; it halves the map before its last stage, MobileSAM does not."""
+    features = {"features_only": True, "out_indices": (0, 1, 2)}
+    theirs = scatter(import_timm().create_model("tiny_vit_5m_224", **features))
+    ours = build_encoder("tiny_vit", modalities=0, stem_stride=stem_stride).eval().requires_grad_(False)
+    state = {k: theirs.state_dict().get(timm_name(k)) for k in ours.state_dict()}
+    own = ("neck", "layers.3", "layers.2.downsample", *(() if stem_stride == 4 else ("patch_embed",)))
+    assert [k for k, v in state.items() if v is None and not k.startswith(own)] == []
+    ours.load_state_dict({k: v for k, v in state.items() if not k.startswith(own)}, strict=False)
+    image = noise(2, 3, *side)  # maps of 40 x 56: windows of 7 and 14 cells are padded
+    found = ours.patch_embed(image)
+    expected = theirs.patch_embed(image) if stem_stride == 4 else found
+    for i, stage in enumerate(ours.layers[:3]):
+        kept, found = stage(found, [])
+        expected = theirs.get_submodule(f"stages_{i}")(expected)
+        torch.testing.assert_close(kept, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_another_stem_is_refused():
+    with pytest.raises(SpecError, match="stride is 2, expected 4 or 1"):
+        build_encoder("tiny_vit", modalities=0, stem_stride=2)
 
 
 def test_input_is_left_as_it_was(encoder):

@@ -1,0 +1,149 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""One door for checkpoints: SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM and the models of this package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from monai_effsam.checkpoints.families import FAMILIES, OWN_FAMILY, published_as
+from monai_effsam.checkpoints.model_file import find_model, fit_weights, load_model
+from monai_effsam.checkpoints.reading import md5_of, read_plain
+from monai_effsam.checkpoints.recognise import Layout, plain_state, recognise, without_unused
+from monai_effsam.errors import UnknownNameError, WeightsError
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
+from monai_effsam.specs import ImageSpec
+
+__all__ = ["LoadedCheckpoint", "load_checkpoint"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A network ready to run, and what is known of the file that it came from.
+
+    Args:
+        network: in eval mode; `EspMedSam` for models of this package, else `PromptableSam`.
+        specs: modality -> how the network wants its input; a promptable network has one, under "".
+        family: name in `FAMILIES`, or `effsam`.
+        layout: what keys and shapes tell, `vit_b` for one.
+        licence: of the weights, as their authors state it.
+        sha256: of the file.
+        path: of the file.
+        doubts: other families that this file may be of and that want another input; empty where it is known.
+    """
+
+    network: PromptableSam | EspMedSam
+    specs: Mapping[str, ImageSpec]
+    family: str
+    layout: str
+    licence: str
+    sha256: str
+    path: Path
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The only spec, or that of the first modality."""
+        return next(iter(self.specs.values()))
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    family: str | None = None,
+    sha256: str | None = None,
+    spec: ImageSpec | None = None,
+) -> LoadedCheckpoint:
+    """The network of a checkpoint, recognised by its keys and shapes, with the input that it wants.
+
+    Weights load strictly. MedSAM cannot be told from SAM by its keys: a ViT that is no published file is taken for
+    SAM, with a logged warning, unless the family is given.
+
+    Args:
+        path: a file of weights, or the run or bundle folder of a model of this package.
+        family: a name in `FAMILIES`, or `effsam`; None to recognise it.
+        sha256: checksum that the file must have.
+        spec: input of weights that were tuned with another one than their family's.
+
+    Raises:
+        WeightsError: missing, damaged, wrong checksum, a pickle that wants to run code, another family than the one
+            given, a network that is not built here, weights or a spec that do not fit it.
+        UnknownNameError: no such family.
+    """
+    if family is not None and family not in (*FAMILIES, OWN_FAMILY):
+        raise UnknownNameError("family", family, (*FAMILIES, OWN_FAMILY))
+    file = find_model(Path(path))
+    content, found = read_plain(file, sha256)
+    state = plain_state(content, file)
+    layout = recognise(state, file)
+    if layout.families == (OWN_FAMILY,):
+        return _own(file, family, found, spec)
+    chosen, doubts = _choose(file, found, layout, family)
+    wanted = spec or replace(FAMILIES[chosen].spec, size=layout.size)
+    if doubts and spec is None:
+        others = " and ".join(FAMILIES[name].title for name in doubts)
+        _log.warning(
+            "%s: taken for %s, but %s has the same keys and wants other pixels. Name the family to be sure.",
+            file,
+            FAMILIES[chosen].title,
+            others,
+        )
+    network = _build(state, layout, wanted, file)
+    return LoadedCheckpoint(
+        network, {"": wanted}, chosen, layout.name, FAMILIES[chosen].licence, found, file, doubts
+    )
+
+
+def _own(file: Path, family: str | None, sha256: str, spec: ImageSpec | None) -> LoadedCheckpoint:
+    """A model of this package, with the description beside it."""
+    if family not in (None, OWN_FAMILY):
+        raise WeightsError(
+            f"{file}: has the keys of a model of this package, expected those of {FAMILIES[family].title}. "
+            "Give no family."
+        )
+    if spec is not None:
+        raise WeightsError(f"{file}: has specs in its model.json, expected none to be given. Leave spec out.")
+    model = load_model(file)
+    licence = str(model.card.get("licence") or model.card.get("terms") or "see the model card of its bundle")
+    return LoadedCheckpoint(model.network, model.specs, OWN_FAMILY, "esp_medsam", licence, sha256, file)
+
+
+def _choose(file: Path, sha256: str, layout: Layout, family: str | None) -> tuple[str, tuple[str, ...]]:
+    """The family of a checkpoint of others, and those that it may be of instead."""
+    if family is not None and family not in layout.families:
+        wanted = FAMILIES[family].title if family in FAMILIES else "a model of this package"
+        titles = " or ".join(FAMILIES[name].title for name in layout.families)
+        raise WeightsError(
+            f"{file}: has the keys of {titles}, expected those of {wanted}. Give the family "
+            f"{' or '.join(layout.families)}, or none."
+        )
+    published = published_as(sha256) or published_as(md5_of(file))
+    if family is not None and published is not None and published != family:
+        raise WeightsError(
+            f"{file}: is the published file of {FAMILIES[published].title}, expected {FAMILIES[family].title}'s. "
+            f"Give the family {published}, or none."
+        )
+    chosen = family or published or layout.families[0]
+    doubts = tuple(n for n in layout.families if FAMILIES[n].spec != FAMILIES[chosen].spec)
+    return chosen, () if family or published else doubts
+
+
+def _build(state: Mapping[str, Tensor], layout: Layout, spec: ImageSpec, file: Path) -> PromptableSam:
+    """The network of a layout with these weights, in eval mode."""
+    network = PromptableSam(layout.encoder, prompt_size=spec.prompt_size)
+    encoder = network.image_encoder
+    sizes = encoder.fixed_size or f"a multiple of {encoder.size_divisor}"
+    fits = spec.size == sizes if encoder.fixed_size else spec.size % encoder.size_divisor == 0
+    if not fits or spec.stride != encoder.stride:
+        raise WeightsError(
+            f"{file}: ImageSpec has size {spec.size} and stride {spec.stride}, expected size {sizes} and stride "
+            f"{encoder.stride}. Use the spec that the weights were trained with."
+        )
+    fit_weights(network, without_unused(state), file, "Use the file as its authors published it.")
+    return network.eval()

@@ -1,0 +1,80 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Write a model as ONNX and OpenVINO graphs, for runtimes that are faster on a CPU and need no torch.
+
+The folder can be named wherever --model takes a model. Each graph is compared with torch before the command ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_effsam.cli.common import add_options, print_json
+from monai_effsam.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from monai_effsam.checkpoints import LoadedModel
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `effsam export`."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        type=Path,
+        metavar="MODEL",
+        help="model.pt, training run or bundle folder (default: the shipped model)",
+    )
+    parser.add_argument(
+        "--runtime",
+        action="append",
+        metavar="NAME",
+        help="onnxruntime or openvino; repeat for both, the preferred one first (default: both)",
+    )
+    add_options(parser, "out", "overwrite", "json", required=("out",))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0; whatever fails is raised."""
+    from monai_effsam.inference.plan import default_model_path
+    from monai_effsam.inference.runtimes import RUNTIMES
+
+    known = [name for name in RUNTIMES if name != "torch"]
+    runtimes = list(dict.fromkeys(args.runtime or known))
+    for name in runtimes:
+        if name not in known:
+            raise UnknownNameError("runtime", name, known)
+    source = args.model or default_model_path()
+    if not source.exists():
+        raise UsageError(f"{source}: is missing, expected a model.pt, a training run or a bundle folder.")
+    from monai_effsam.checkpoints import load_model
+    from monai_effsam.inference.export import export_model
+
+    model = load_model(source)
+    folder = export_model(model, args.out, runtimes, overwrite=args.overwrite)
+    differences = {name: _differences(model, folder, name) for name in runtimes}
+    if args.json:
+        print_json({"folder": str(folder), "differences": differences})
+    elif not args.quiet:
+        for name, worst in differences.items():
+            print(
+                f"{name}: mask logits differ from torch by at most {worst['mask_logits']:.1e} "
+                f"(of {worst['largest_logit']:.0f}), quality by {worst['quality']:.1e}, "
+                f"presence by {worst['presence']:.1e}"
+            )
+        print(f"{folder}  (try: effsam segment IMAGE --model {folder} -o OUT)")
+    return 0
+
+
+def _differences(model: LoadedModel, folder: Path, runtime: str) -> dict[str, float]:
+    """The largest over all modalities."""
+    from monai_effsam.inference.export import parity
+    from monai_effsam.inference.runtimes import open_runtime
+    from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
+
+    exported, reference = open_runtime(folder, runtime), TorchRuntime(model)
+    each = [parity(reference, exported, index) for index in range(len(model.network.modalities))]
+    return {name: max(found[name] for found in each) for name in each[0]}

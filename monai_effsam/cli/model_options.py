@@ -1,0 +1,66 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The options of commands that run a model: which one, in which runtime, on what, with how many threads."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_effsam.cli.common import add_options, check_device
+from monai_effsam.errors import UsageError
+
+if TYPE_CHECKING:
+    from monai_effsam.inference.segmenter import Segmenter
+
+__all__ = ["add_model_options", "check_model_options", "open_segmenter"]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --device, --runtime and --threads."""
+    add_options(parser, "model", "device")
+    parser.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="torch, onnxruntime or openvino, the last two for what `effsam export` wrote (default: as the model is)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of the network (default: the runtime decides)"
+    )
+
+
+def check_model_options(args: argparse.Namespace) -> Path:
+    """The path of the model that is asked for, before anything heavy is loaded.
+
+    Raises:
+        UsageError: a model that is not there, or no number of threads.
+        UnknownNameError: no such runtime.
+    """
+    from monai_effsam.errors import UnknownNameError
+    from monai_effsam.inference.plan import default_model_path
+    from monai_effsam.inference.runtimes import RUNTIMES
+
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"--threads: is {args.threads}, expected at least 1.")
+    if args.runtime is not None and args.runtime not in RUNTIMES:
+        raise UnknownNameError("runtime", args.runtime, RUNTIMES)
+    model = args.model or default_model_path()
+    if not model.exists():
+        raise UsageError(
+            f"--model: {model} is missing, expected a model.pt, a training run, a bundle or an exported folder."
+        )
+    return Path(model)
+
+
+def open_segmenter(args: argparse.Namespace) -> Segmenter:
+    """The model in its runtime on its device; this is where torch is loaded, if the runtime is torch."""
+    from monai_effsam.inference.runtimes.exported import is_exported
+    from monai_effsam.inference.segmenter import Segmenter
+
+    model = check_model_options(args)
+    device = args.device
+    if not is_exported(model) and args.runtime in (None, "torch"):
+        device = check_device(device)
+    elif device == "auto":
+        device = "cpu"
+    return Segmenter.open(model, args.runtime, device, threads=args.threads)
