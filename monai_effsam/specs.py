@@ -14,7 +14,16 @@ from typing import Any, Literal, get_args
 
 from monai_effsam.errors import SpecError, UsageError
 
-__all__ = ["ImageSpec", "Intensity", "Interpolation", "MaskRule", "Placement", "PromptRule", "Prompts"]
+__all__ = [
+    "ImageSpec",
+    "Intensity",
+    "Interpolation",
+    "MaskRule",
+    "Placement",
+    "PromptRule",
+    "Prompts",
+    "Resize",
+]
 
 Resize = Literal["stretch", "longest"]
 Intensity = Literal["uint8", "minmax", "tissue"]

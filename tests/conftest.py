@@ -128,7 +128,13 @@ def without_data(reports: Sequence[pytest.TestReport]) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud how much was not tested for want of data: a green run should not hide it."""
+    """Say what tests measured, and aloud how much was not tested for want of data: a green run should not hide it."""
+    measured = [report for report in terminalreporter.stats.get("passed", []) if report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+        for report in measured:
+            values = ", ".join(f"{name} {value:.3g}" for name, value in report.user_properties)
+            terminalreporter.line(f"{report.nodeid.split('::')[-1]}: {values}")
     count = without_data(terminalreporter.stats.get("skipped", []))
     if count:
         terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)

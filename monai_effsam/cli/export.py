@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from monai_effsam.cli.common import add_options, print_json
 from monai_effsam.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from monai_effsam.checkpoints import LoadedModel
 
 __all__ = ["add_arguments", "run"]
 
@@ -26,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="MODEL",
-        help="model.pt, training run or bundle folder (default: the shipped model)",
+        help="model.pt, training run or bundle folder, or SAM-like weights (default: the shipped model)",
     )
     parser.add_argument(
         "--runtime",
         action="append",
         metavar="NAME",
         help="onnxruntime or openvino; repeat for both, the preferred one first (default: both)",
+    )
+    parser.add_argument(
+        "--family", metavar="NAME", help="of SAM-like weights, where their keys do not tell it"
     )
     add_options(parser, "out", "overwrite", "json", required=("out",))
 
@@ -50,31 +49,20 @@ def run(args: argparse.Namespace) -> int:
     source = args.model or default_model_path()
     if not source.exists():
         raise UsageError(f"{source}: is missing, expected a model.pt, a training run or a bundle folder.")
-    from monai_effsam.checkpoints import load_model
-    from monai_effsam.inference.export import export_model
+    from monai_effsam.checkpoints import load_checkpoint, load_model
+    from monai_effsam.inference.export import export_model, parity
 
-    model = load_model(source)
+    checkpoint = load_checkpoint(source, family=args.family)
+    model = load_model(source) if checkpoint.family == "effsam" else checkpoint
     folder = export_model(model, args.out, runtimes, overwrite=args.overwrite)
-    differences = {name: _differences(model, folder, name) for name in runtimes}
+    differences = {name: parity(model, folder, name) for name in runtimes}
     if args.json:
         print_json({"folder": str(folder), "differences": differences})
     elif not args.quiet:
         for name, worst in differences.items():
             print(
                 f"{name}: mask logits differ from torch by at most {worst['mask_logits']:.1e} "
-                f"(of {worst['largest_logit']:.0f}), quality by {worst['quality']:.1e}, "
-                f"presence by {worst['presence']:.1e}"
+                f"(of {worst['largest_logit']:.0f}), quality by {worst['quality']:.1e}"
             )
-        print(f"{folder}  (try: effsam segment IMAGE --model {folder} -o OUT)")
+        print(f"{folder}  (use it as --model {folder})")
     return 0
-
-
-def _differences(model: LoadedModel, folder: Path, runtime: str) -> dict[str, float]:
-    """The largest over all modalities."""
-    from monai_effsam.inference.export import parity
-    from monai_effsam.inference.runtimes import open_runtime
-    from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
-
-    exported, reference = open_runtime(folder, runtime), TorchRuntime(model)
-    each = [parity(reference, exported, index) for index in range(len(model.network.modalities))]
-    return {name: max(found[name] for found in each) for name in each[0]}

@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="passes over all inputs that count (default: 5)"
     )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="also time LiteMedSAM's image encoder (random weights), turn by turn with the network",
+    )
     add_model_options(parser)
     add_options(parser, "json")
 
@@ -48,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
     times = profile_pictures(segmenter, sources, args.modality, rounds=args.rounds)
     report = _report(segmenter, medians(times), opened, pictures=len(sources), rounds=args.rounds)
+    if args.reference:
+        from monai_effsam.inference.reference import compare_with_lite_medsam
+
+        report["reference"] = compare_with_lite_medsam(segmenter, args.modality, rounds=args.rounds)
     if args.json:
         print_json(report)
     else:
@@ -84,5 +93,10 @@ def _text(report: dict[str, Any]) -> str:
     ]
     lines += [f"{name:<10}{ms:>9.1f} ms {ms / total:>6.0%}" for name, ms in stages.items()]
     lines += [f"{'total':<10}{total:>9.1f} ms   a picture"]
+    if against := report.get("reference"):
+        theirs = f"LiteMedSAM's encoder alone {against['reference_ms']:.0f} ms"
+        lines += [
+            f"network {against['network_ms']:.1f} ms, {theirs}: {against['ratio']:.1f} times faster, turn by turn"
+        ]
     lines += [f"whole process: {report['cpu_seconds']} s of CPU, {report['peak_mb']} MB at most"]
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from monai_effsam.data.placement import apply_spec, normalise, toned
 from monai_effsam.data.sets import Case, known_targets
 from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
 from monai_effsam.errors import DataError, UnknownNameError
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import ImageSpec, Resize
 from monai_effsam.targets import TARGETS, Target, targets_of
 
 __all__ = ["BalancedBatches", "Batch", "LabelledSlice", "collate", "fitted", "hold_out", "load_slices"]
@@ -226,7 +226,7 @@ class BalancedBatches(IterableDataset[Batch]):
         size = spec.size
         if step < self.warm_steps:
             size = max(spec.stride * 2, round(size * self.warm_scale / (2 * spec.stride)) * 2 * spec.stride)
-        augment = self._augment(size, AUGMENTATIONS.get(modality, Augmentation()), random)
+        augment = self._augment(size, spec.resize, AUGMENTATIONS.get(modality, Augmentation()), random)
         share = self._share[modality] / self._share[modality].sum()
         images, labels, known = [], [], []
         for _ in range(max(2, round(self.batch_area / size**2))):
@@ -245,9 +245,9 @@ class BalancedBatches(IterableDataset[Batch]):
         return rows[random.randint(len(rows))]
 
     @staticmethod
-    def _augment(size: int, ranges: Augmentation, random: np.random.RandomState) -> Compose:
+    def _augment(size: int, resize: Resize, ranges: Augmentation, random: np.random.RandomState) -> Compose:
         steps = [
-            RandFrameWarpd(("image", "label"), size, ranges, prob=0.95),
+            RandFrameWarpd(("image", "label"), size, ranges, prob=0.95, resize=resize),
             RandToned("image", ranges),
             RandDegraded("image", ranges.degrade),
         ]

@@ -132,7 +132,7 @@ class Segmenter:
         Raises:
             UnknownNameError: the model does not know the modality.
         """
-        number = self._number(modality)
+        number = self.modality_index(modality)
         spec = self.model.specs[modality]
         indices = (index,) if isinstance(index, int) else tuple(index)
         clock = StageClock()
@@ -160,7 +160,7 @@ class Segmenter:
             UnknownNameError: no such target.
             UsageError: a target of another modality, or a prompt that cannot be used.
         """
-        number = self._number(encoding.modality)
+        number = self.modality_index(encoding.modality)
         table = targets_of(encoding.modality, self.model.targets)
         wanted = table if targets is None else find_targets(targets, encoding.modality, self.model.targets)
         columns = [table.index(target) for target in table if target in wanted]
@@ -168,7 +168,7 @@ class Segmenter:
         given = None
         if prompts:
             _check_prompted(len(encoding), chosen, encoding.modality)
-            given = _prompt_arrays(prompts, encoding.placement)
+            given = PromptArrays.of(prompts, encoding.placement)
         clock = StageClock()
         raw = self.runtime.decode(encoding.encoded, number, given)
         clock.lap("decode")
@@ -222,21 +222,14 @@ class Segmenter:
                 progress(indices.stop, len(image))
         return Segmentation(mask, _results(image, mask, parts), ms)
 
-    def _number(self, modality: str) -> int:
+    def modality_index(self, modality: str) -> int:
+        """Place of a modality among `modalities`.
+
+        Raises:
+            UnknownNameError: the model does not know it.
+        """
         check_modality(modality, self.modalities)
         return self.modalities.index(modality)
-
-
-def _prompt_arrays(prompts: Prompts, placement: Placement) -> PromptArrays:
-    """Points, labels and box in model pixels."""
-    points = labels = box = None
-    if prompts.points:
-        points = np.array([placement.to_model(prompts.points)], np.float32)  # (1, N, 2)
-        labels = np.array([prompts.labels], np.int64)  # (1, N)
-    if prompts.box is not None:
-        corners = placement.to_model([prompts.box[:2], prompts.box[2:]])
-        box = np.array(corners, np.float32).reshape(1, 4)
-    return PromptArrays(points, labels, box)
 
 
 def _batches(count: int, size: int) -> Iterator[range]:

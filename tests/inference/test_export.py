@@ -82,7 +82,7 @@ def test_one_patch_map_for_all_targets_can_be_exported_too(tmp_path):
     specs = {name: ImageSpec(size=32) for name in network.modalities}
     model = LoadedModel(network, specs, network.targets, {}, tmp_path / "model.pt")
     folder = export_model(model, tmp_path / "out", ["onnxruntime"])
-    found = parity(TorchRuntime(model), open_runtime(folder), 2)
+    found = parity(model, folder, "onnxruntime")
     assert found["mask_logits"] < 1e-4 < found["largest_logit"]
     assert not list(folder.glob("*.xml"))
 
@@ -111,8 +111,8 @@ def test_nothing_stays_of_an_export_that_fails(tiny_model, tmp_path, monkeypatch
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("monai_effsam.inference.export._manifest", full)
-    monkeypatch.setattr("monai_effsam.inference.export._write_graphs", lambda *a: {})
+    monkeypatch.setattr("monai_effsam.inference.export.folder._manifest", full)
+    monkeypatch.setattr("monai_effsam.inference.export.folder._write_graphs", lambda *a: {})
     with pytest.raises(ValueError, match="No space left"):
         export_model(load_model(tiny_model), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

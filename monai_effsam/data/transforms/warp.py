@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 
 from monai_effsam.data.augmentation import Augmentation
+from monai_effsam.specs import ImageSpec, Resize
 
 __all__ = ["RandFrameWarpd"]
 
@@ -28,6 +29,7 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
         ranges: how far to go.
         nearest: keys that hold labels.
         prob: probability of a random map; otherwise the picture is only fitted in.
+        resize: how it is fitted in, as in `ImageSpec`: `stretch`, or `longest` with the rest at the right or bottom.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
         ranges: Augmentation,
         nearest: KeysCollection = ("label",),
         prob: float = 1.0,
+        resize: Resize = "stretch",
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
+        self.frame = ImageSpec(size, resize=resize, stride=1)
         self.size = size
         self.ranges = ranges
         self.nearest = (nearest,) if isinstance(nearest, str) else tuple(nearest)  # type: ignore[arg-type]
@@ -75,11 +79,11 @@ class RandFrameWarpd(RandomizableTransform, MapTransform):
         self.randomize()
         for key in self.key_iterator(out):
             height, width = out[key].shape[:2]
-            fit = np.diag([self.size / width, self.size / height])
-            linear = self._turn @ fit
-            centre = np.array([self.size / 2, self.size / 2])
+            rows, columns = self.frame.place((height, width)).content
+            linear = self._turn @ np.diag([columns / width, rows / height])
+            centre = np.array([columns / 2, rows / 2])
             # OpenCV puts pixel centres at integers; half a pixel each way keeps image and label in register
-            offset = centre * (1 + 2 * self._shift) - linear @ np.array([width / 2, height / 2])
+            offset = centre + self.size * self._shift - linear @ np.array([width / 2, height / 2])
             offset += linear @ np.array([0.5, 0.5]) - 0.5
             method = cv2.INTER_NEAREST if key in self.nearest else cv2.INTER_LINEAR
             affine = np.column_stack([linear, offset])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.inference.runtimes.contract import ModelFacts, PromptArrays, RawDecoding, Runtime
-from monai_effsam.inference.runtimes.exported import is_exported, read_exported
+from monai_effsam.inference.runtimes.exported import SELF_PROMPTING, is_exported, read_exported
 
 __all__ = ["RUNTIMES", "ModelFacts", "PromptArrays", "RawDecoding", "Runtime", "open_runtime"]
 
@@ -50,6 +50,11 @@ def open_runtime(
             f"--runtime torch: {path} is an exported model. Name the model it was exported from."
         )
     model = read_exported(path)
+    if model.card.get("kind", SELF_PROMPTING) != SELF_PROMPTING:
+        raise UsageError(
+            f"{path}: is a promptable model without targets of its own, expected a self-prompting one. "
+            "Use `inference.runtimes.prompted.PromptedGraphs`."
+        )
     chosen = runtime or next(iter(model.card["graphs"]))
     if chosen == "openvino":
         from monai_effsam.inference.runtimes.openvino_runtime import OpenVinoRuntime

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import ImageSpec, Placement, Prompts
 from monai_effsam.targets import Target
 
 __all__ = ["ModelFacts", "PromptArrays", "RawDecoding", "Runtime"]
@@ -55,6 +55,18 @@ class PromptArrays(NamedTuple):
     points: NDArray[np.float32] | None
     labels: NDArray[np.int64] | None
     box: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, prompts: Prompts, placement: Placement) -> PromptArrays:
+        """A prompt in source pixels, carried into the model's."""
+        points = labels = box = None
+        if prompts.points:
+            points = np.array([placement.to_model(prompts.points)], np.float32)
+            labels = np.array([prompts.labels], np.int64)
+        if prompts.box is not None:
+            corners = placement.to_model([prompts.box[:2], prompts.box[2:]])
+            box = np.array(corners, np.float32).reshape(1, 4)
+        return cls(points, labels, box)
 
 
 class RawDecoding(NamedTuple):

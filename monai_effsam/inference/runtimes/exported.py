@@ -24,15 +24,19 @@ from monai_effsam.targets import Target, targets_from_json
 __all__ = [
     "FORMAT",
     "MANIFEST_NAME",
+    "SELF_PROMPTING",
     "ExportedModel",
     "active_rows",
     "is_exported",
     "prompt_tokens",
     "read_exported",
+    "sha256_of",
 ]
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
+SELF_PROMPTING = "esp_medsam"
+"""Kind of an exported model that answers without a prompt; every other kind needs one."""
 
 _BOX_LABELS = (2, 3)  # of a box's corners among segment-anything's point labels
 _NO_POINT = -1
@@ -131,10 +135,15 @@ def prompt_tokens(prompt: PromptArrays | None, batch: int) -> tuple[NDArray[np.f
     return points, labels
 
 
+def sha256_of(file: Path) -> str:
+    """Checksum of a file's bytes, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _check(file: Path, sha256: str) -> None:
     try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror}). Export the model again.") from error
     if found != sha256:

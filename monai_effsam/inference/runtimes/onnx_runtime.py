@@ -15,7 +15,7 @@ from monai_effsam.inference.runtimes.exported import ExportedModel, active_rows,
 from monai_effsam.inference.runtimes.machine import usable_cores
 from monai_effsam.inference.runtimes.quiet_import import import_onnxruntime
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "onnx_session"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -39,8 +39,8 @@ class OnnxRuntime:
     def __init__(self, model: ExportedModel, device: str = "cpu", *, threads: int | None = None) -> None:
         self.model, self.device, self.threads = model, device, threads or usable_cores()
         files = model.files(self.name)
-        self._encoder = _session(files["encoder"], device, self.threads)
-        self._decoder = _session(files["decoder"], device, self.threads)
+        self._encoder = onnx_session(files["encoder"], device, self.threads)
+        self._decoder = onnx_session(files["decoder"], device, self.threads)
         self._outputs = [output.name for output in self._encoder.get_outputs()]
 
     def encode(self, images: NDArray[np.float32], modality: int) -> dict[str, NDArray[np.float32]]:
@@ -57,7 +57,8 @@ class OnnxRuntime:
         return RawDecoding(*self._decoder.run(list(RawDecoding._fields), feed))
 
 
-def _session(file: Path, device: str, threads: int) -> Any:
+def onnx_session(file: Path, device: str, threads: int) -> Any:
+    """An `InferenceSession` of one graph; errors as of `OnnxRuntime`."""
     onnxruntime = import_onnxruntime()
     kind, _, number = device.partition(":")
     known = onnxruntime.get_available_providers()

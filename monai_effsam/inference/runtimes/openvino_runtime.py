@@ -20,7 +20,7 @@ from monai_effsam.inference.runtimes.exported import ExportedModel, active_rows,
 from monai_effsam.inference.runtimes.machine import usable_cores
 from monai_effsam.inference.runtimes.quiet_import import import_openvino
 
-__all__ = ["OpenVinoRuntime"]
+__all__ = ["OpenVinoGraph", "OpenVinoRuntime"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,8 +48,7 @@ class OpenVinoRuntime:
             )
         self.model, self.device, self.threads = model, device, threads or usable_cores()
         files = model.files(self.name)
-        self._core = import_openvino().Core()
-        self._graphs = {role: _Graph(self._core, file, self.threads) for role, file in files.items()}
+        self._graphs = {role: OpenVinoGraph(file, self.threads) for role, file in files.items()}
 
     def encode(self, images: NDArray[np.float32], modality: int) -> Arrays:
         """(B, 3, S, S) -> embedding and skips by name."""
@@ -71,11 +70,19 @@ class OpenVinoRuntime:
         return RawDecoding(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-class _Graph:
-    """One graph, compiled for each set of input shapes that it meets."""
+class OpenVinoGraph:
+    """One graph, compiled for each set of input shapes that it meets.
 
-    def __init__(self, core: Any, file: Path, threads: int) -> None:
-        self._core, self._file = core, file
+    Args:
+        file: its IR.
+        threads: of the CPU.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+
+    def __init__(self, file: Path, threads: int) -> None:
+        self._core, self._file = import_openvino().Core(), file
         self._options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",

@@ -50,6 +50,17 @@ def test_without_variation_it_is_a_plain_resize(ranges, prob):
     assert np.abs(centre_of(out["label"] * 1.0) - centre_of(exact * 1.0)).max() < 0.1
 
 
+def test_the_longest_side_fills_the_frame_and_the_rest_stays_empty():
+    image, label = np.maximum(blob()[0], 1), blob()[1]  # 90 x 120, nowhere black
+    step = RandFrameWarpd(("image", "label"), 60, AUGMENTATIONS["fundus"], prob=0.0, resize="longest")
+    out = step({"image": image, "label": label})
+    assert out["image"].shape == (60, 60, 3)
+    assert out["image"][:44].all()
+    assert not out["image"][46:].any()
+    plain = cv2.resize(image, (60, 45), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(out["image"][:44].astype(int) - plain[:44]).max() <= 4
+
+
 def test_picture_of_the_frames_size_passes_unchanged():
     image, label = blob(96, 96)
     out = RandFrameWarpd(("image", "label"), 96, STILL)({"image": image, "label": label})

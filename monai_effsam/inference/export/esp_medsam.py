@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -16,12 +17,64 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_effsam.errors import WeightsError
+from monai_effsam.inference.export.prompt_tokens import grid_code, prompt_embedding
+from monai_effsam.inference.export.tracing import trace_graph
+from monai_effsam.inference.runtimes.contract import RawDecoding
 from monai_effsam.networks.blocks.modality_controller import ControllerBank
 from monai_effsam.networks.blocks.modality_experts import ModalityExperts
 from monai_effsam.networks.decoders.query_decoupled import HyperMlp
 from monai_effsam.networks.nets import EspMedSam
 
-__all__ = ["DecoderGraph", "EncoderGraph"]
+__all__ = ["DecoderGraph", "EncoderGraph", "write_esp_medsam"]
+
+
+def write_esp_medsam(network: EspMedSam, size: int, folder: Path) -> dict[str, Path]:
+    """Write `encoder.onnx` and `decoder.onnx`, dynamic in batch, image size, targets and prompts.
+
+    Args:
+        network: in eval mode.
+        size: side of the example image [px].
+        folder: to write to.
+
+    Returns:
+        File of each role.
+
+    Raises:
+        WeightsError: a network that cannot be exported.
+    """
+    batch = 2  # a batch of one would be traced as if it could be nothing else
+    encoder, decoder = EncoderGraph(network).eval(), DecoderGraph(network).eval()
+    image, modality = torch.randn(batch, 3, size, size), torch.zeros(1, dtype=torch.int64)
+    with torch.no_grad():
+        embedding, *skips = encoder(image, modality)
+    names = ["embedding", *(f"skip_{i}" for i in range(len(skips)))]
+    maps = {name: {0: "batch", 2: f"height_{i}", 3: f"width_{i}"} for i, name in enumerate(names)}
+    trace_graph(
+        encoder,
+        (image, modality),
+        folder / "encoder.onnx",
+        ["image", "modality"],
+        names,
+        {"image": {0: "batch", 2: "height", 3: "width"}, **maps},
+    )
+    points, labels = torch.rand(batch, 3, 2) * size, torch.tensor([[1, 2, 3]]).repeat(batch, 1)
+    outputs = {"mask_logits": {0: "batch", 1: "targets", 2: "h", 3: "w"}}
+    outputs |= {name: {0: "batch", 1: "targets"} for name in ("quality", "presence")}
+    trace_graph(
+        decoder,
+        (embedding, skips, network.targets_of(0), points, labels),
+        folder / "decoder.onnx",
+        [*names, "active", "points", "labels"],
+        list(RawDecoding._fields),
+        {
+            **maps,
+            "active": {0: "targets"},
+            "points": {0: "batch", 1: "prompts"},
+            "labels": {0: "batch", 1: "prompts"},
+            **outputs,
+        },
+    )
+    return {"encoder": folder / "encoder.onnx", "decoder": folder / "decoder.onnx"}
 
 
 class EncoderGraph(nn.Module):
@@ -63,8 +116,6 @@ class DecoderGraph(nn.Module):
         WeightsError: a decoder whose queries all see each other (the release's), which no index can part.
     """
 
-    stride: Tensor
-
     def __init__(self, network: EspMedSam) -> None:
         super().__init__()
         self.network = network
@@ -92,9 +143,12 @@ class DecoderGraph(nn.Module):
             (B, T_m, h', w'), (B, T_m) and (B, T_m).
         """
         net, decoder = self.network, self.network.decoder
-        position = self._position(embedding)
+        prompter, stride = net.point_box.encoder, net.encoder.stride
+        position = grid_code(prompter.pe_layer, embedding)
+        sides = (embedding.shape[3] * stride, embedding.shape[2] * stride)
+        size = torch.stack([torch.as_tensor(side) for side in sides]).to(points.dtype)
         queries = decoder.mask_query.weight[active].unsqueeze(0).expand(embedding.shape[0], -1, -1)
-        tokens = torch.cat([queries, self._sparse(points, labels, embedding)], 1)
+        tokens = torch.cat([queries, prompt_embedding(prompter, points, labels, size)], 1)
         dense = embedding + self._self_prompt(embedding, active)
         tokens, image = decoder.transformer(dense, position.expand(embedding.shape[0], -1, -1, -1), tokens)
         tokens = tokens[:, : active.shape[0]]
@@ -108,25 +162,6 @@ class DecoderGraph(nn.Module):
         quality, presence = (heads[name](tokens).squeeze(-1) for name in ("quality", "presence"))
         presence = presence * net.presence_scale[active] + net.presence_shift[active]
         return masks, quality.sigmoid(), presence.sigmoid()
-
-    def _position(self, embedding: Tensor) -> Tensor:
-        """Position code of the grid, (1, C, h, w), whatever its size."""
-        ones = torch.ones_like(embedding[0, 0])
-        y = (ones.cumsum(0) - 0.5) / embedding.shape[2]
-        x = (ones.cumsum(1) - 0.5) / embedding.shape[3]
-        code = self.network.point_box.encoder.pe_layer._pe_encoding(torch.stack([x, y], -1))
-        return cast(Tensor, code).permute(2, 0, 1).unsqueeze(0)
-
-    def _sparse(self, points: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
-        """Prompt tokens (B, N, C): segment-anything's arithmetic, the kinds of point told apart by index."""
-        encoder = self.network.point_box.encoder
-        stride = self.network.encoder.stride
-        width, height = embedding.shape[3] * stride, embedding.shape[2] * stride
-        size = torch.stack([torch.as_tensor(width), torch.as_tensor(height)]).to(points.dtype)
-        code = encoder.pe_layer._pe_encoding((points + 0.5) / size)
-        kinds = [encoder.not_a_point_embed.weight, *(kind.weight for kind in encoder.point_embeddings)]
-        is_point = (labels >= 0).unsqueeze(-1).to(code.dtype)
-        return cast(Tensor, code * is_point + torch.cat(kinds)[labels + 1])
 
     def _self_prompt(self, embedding: Tensor, active: Tensor) -> Tensor:
         """Dense self-prompt (B, C, h, w): every patch map is computed, those not in use count as empty."""

@@ -1,0 +1,139 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""A model as graphs for runtimes without torch: ONNX and OpenVINO IR, with a manifest that says all that they need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_effsam import __version__
+from monai_effsam.checkpoints import LoadedCheckpoint, LoadedModel
+from monai_effsam.errors import DataError, UnknownNameError, UsageError
+from monai_effsam.inference.export.esp_medsam import write_esp_medsam
+from monai_effsam.inference.export.promptable_sam import write_promptable_sam
+from monai_effsam.inference.export.tracing import OPSET, write_openvino
+from monai_effsam.inference.runtimes.exported import FORMAT, MANIFEST_NAME, SELF_PROMPTING, sha256_of
+from monai_effsam.networks.nets import EspMedSam
+
+__all__ = ["EXPORTS", "export_model"]
+
+EXPORTS: tuple[str, ...] = ("onnxruntime", "openvino")
+"""Runtimes that can be exported for; the first is what an exported folder runs in by default."""
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino")
+_CARRIED = ("name", "version", "licence", "terms", "sha256", "data")
+
+
+def export_model(
+    model: LoadedModel | LoadedCheckpoint,
+    out: Path | str,
+    runtimes: Sequence[str] = EXPORTS,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write encoder and decoder of a model for some runtimes, with `manifest.json`.
+
+    Batch and number of prompts are dynamic, the image size too unless the network is a SAM. The folder appears whole
+    or not at all.
+
+    Args:
+        model: from `checkpoints.load_model` or `load_checkpoint`.
+        out: folder to make.
+        runtimes: of `EXPORTS`, the preferred one first.
+        overwrite: replace an exported model in `out`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownNameError: a runtime that cannot be exported for.
+        UsageError: `out` exists.
+        WeightsError: a network that cannot be exported.
+        MissingExtraError: the extra `export` is not installed.
+        DataError: the folder cannot be written.
+    """
+    out = Path(out)
+    for name in runtimes:
+        if name not in EXPORTS:
+            raise UnknownNameError("runtime", name, EXPORTS)
+    if out.exists() and not (overwrite and (out / MANIFEST_NAME).is_file()):
+        raise UsageError(
+            f"{out}: exists, expected a new folder. Add --overwrite to replace an exported model."
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise DataError(f"{out}: folder cannot be made ({error.strerror}). Choose another -o.") from error
+    try:
+        graphs = _write_graphs(model, beside, runtimes)
+        manifest = _manifest(model, graphs)
+        (beside / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        beside.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        beside.replace(out)
+    except BaseException as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise DataError(f"{out}: cannot be written ({error.strerror}). Choose another -o.") from error
+        raise
+    return out
+
+
+def _write_graphs(
+    model: LoadedModel | LoadedCheckpoint, folder: Path, runtimes: Sequence[str]
+) -> dict[str, dict[str, list[Path]]]:
+    """Files of each runtime and role, the one to open first."""
+    size, network = min(spec.size for spec in model.specs.values()), model.network
+    is_ours = isinstance(network, EspMedSam)
+    onnx = write_esp_medsam(network, size, folder) if is_ours else write_promptable_sam(network, size, folder)
+    # weights that a 16-bit file held lose nothing in 16 bits, others would
+    is_half = all(torch.equal(value, value.half().float()) for value in network.parameters())
+    written: dict[str, dict[str, list[Path]]] = {}
+    for runtime in runtimes:
+        if runtime == "openvino":
+            written[runtime] = {role: write_openvino(file, half=is_half) for role, file in onnx.items()}
+        else:
+            written[runtime] = {role: [file] for role, file in onnx.items()}
+    if "onnxruntime" not in runtimes:
+        for file in onnx.values():
+            file.unlink()
+    return written
+
+
+def _manifest(
+    model: LoadedModel | LoadedCheckpoint, graphs: Mapping[str, Mapping[str, Sequence[Path]]]
+) -> dict[str, Any]:
+    card: dict[str, Any] = {"kind": "promptable_sam", "targets": []}
+    if isinstance(model, LoadedCheckpoint):
+        card |= {"name": model.family, "licence": model.licence, "sha256": model.sha256}
+    else:
+        card |= {key: model.card[key] for key in _CARRIED if key in model.card}
+    if isinstance(model.network, EspMedSam):
+        card |= {"kind": SELF_PROMPTING, "targets": [target.to_json() for target in model.network.targets]}
+    return {
+        "format": FORMAT,
+        "opset": OPSET,
+        "graphs": {
+            runtime: {role: {file.name: sha256_of(file) for file in files} for role, files in roles.items()}
+            for runtime, roles in graphs.items()
+        },
+        "specs": {name: spec.to_json() for name, spec in model.specs.items()},
+        "made_with": {"monai_effsam": __version__, **{name: _version(name) for name in _PACKAGES}},
+        **card,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
