@@ -120,6 +120,10 @@ def _card(path: Path, summary: dict[str, Any] | None, terms: dict[str, Any] | No
             f"--summary: is of a model with sha256 {summary['model']['sha256']}, expected "
             f"{model.card.get('sha256')}. Evaluate this model."
         )
+    if summary is not None and summary["made"].get("robot"):
+        raise UsageError(
+            "--summary: is of a simulated user, expected an evaluation without prompts. Evaluate without --robot."
+        )
     beside = model.path.parent.parent / "docs" / "data_terms.json"
     if terms is None:
         terms = _read(beside) if beside.is_file() else {}

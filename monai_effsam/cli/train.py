@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import add_options, check_device
+from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.targets import MODALITIES, Target, check_modality, own_target
+from monai_effsam.targets import MODALITIES, Target, own_target
 
 if TYPE_CHECKING:
     from monai_effsam.data.sets import Case
@@ -33,17 +34,8 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="labelled images, see above")
+    add_data_options(parser)
     add_options(parser, "out", "device", "seed", "overwrite", required=("out",))
-    parser.add_argument("--sets", metavar="A,B", help="only these sets of DATA (default: all)")
-    parser.add_argument("--modality", metavar="NAME", help=f"of pairs and datalists: {', '.join(MODALITIES)}")
-    parser.add_argument(
-        "--target",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="what mask value VALUE (default 1, 2, ...) means; repeat for several",
-    )
     parser.add_argument(
         "--init", metavar="PATH", help="model, run, bundle or timm trunk to start from, or 'none'"
     )
@@ -63,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then train."""
-    targets = _named_targets(args)
+    targets = named_targets(args)
     _check_out(args)
     fields = _recipe_fields(args)
     from monai_effsam.engines.training_run import Recipe
@@ -88,31 +80,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named_targets(args: argparse.Namespace) -> dict[int, str]:
-    """--target options as mask value -> name."""
-    values: dict[int, str] = {}
-    for place, text in enumerate(args.target, 1):
-        name, _, value = text.partition("=")
-        if value and not (value.isdecimal() and 0 < int(value) < 256):
-            raise UsageError(
-                f"--target {text}: mask value is '{value}', expected 1..255, as in --target polyp=1."
-            )
-        number = int(value or place)
-        if number in values:
-            raise UsageError(
-                f"--target {text}: mask value {number} is already '{values[number]}'. Give another."
-            )
-        values[number] = name
-    if args.modality:
-        check_modality(args.modality)
-    return values
-
-
 def _check_out(args: argparse.Namespace) -> None:
-    if not args.data.exists():
-        raise UsageError(
-            f"{args.data}: no such file or folder. Give a folder of sets or pairs, or a datalist."
-        )
+    check_data(args.data)
     model, checkpoint = args.out / "model.pt", args.out / "checkpoint.pt"
     if checkpoint.exists() and not (args.resume or args.overwrite):
         raise UsageError(
@@ -139,20 +108,7 @@ def _recipe_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
-    from monai_effsam.data.pairs import read_pairs
-    from monai_effsam.data.sets import read_datalist, read_sets
-
-    if (args.data / "targets.csv").is_file():
-        cases = read_sets(args.data, args.sets.split(",") if args.sets else None)
-    elif not (args.modality and values):
-        raise UsageError(
-            f"{args.data}: holds no targets.csv, so --modality and --target are needed, "
-            "for example --modality endoscopy --target polyp."
-        )
-    elif args.data.is_file():
-        cases = read_datalist(args.data, args.modality, values)
-    else:
-        cases = read_pairs(args.data, args.modality, values, seed=args.seed)
+    cases = read_cases(args, values)
     if not any(case.split == "train" for case in cases):
         raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
     return cases

@@ -22,6 +22,7 @@ _PACKAGES = (
     "opencv-python-headless",
     "pillow",
     "nibabel",
+    "scipy",
 )
 
 

@@ -1,33 +1,36 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Labelled sets through the very steps of `effsam segment`, then every written mask against its label."""
+"""Labelled sets through the very steps of `effsam segment`, or a simulated user, then every mask against its label."""
 
 from __future__ import annotations
 
-import csv
-import datetime
-import io
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import Case, read_sets
-from monai_effsam.errors import DataError, UsageError, WeightsError
-from monai_effsam.evaluation.machine import machine_facts, peak_memory_mb
-from monai_effsam.evaluation.rows import LIMITS
-from monai_effsam.evaluation.scores import FileScore, score_file
-from monai_effsam.evaluation.summary import summarise
-from monai_effsam.inference.plan import Request, default_model_path, make_plan
+from monai_effsam.errors import DataError, UsageError
+from monai_effsam.evaluation.compare import check_common, compare_rows, read_scores
+from monai_effsam.evaluation.machine import peak_memory_mb
+from monai_effsam.evaluation.outputs import data_words, summary_of
+from monai_effsam.evaluation.robot_run import robot_scores
+from monai_effsam.evaluation.scores import FileScore, score_file, scores_csv
+from monai_effsam.evaluation.settings import EvaluationSettings
+from monai_effsam.evaluation.showing import report_of
+from monai_effsam.evaluation.summary import rows_of
+from monai_effsam.evaluation.trivial import constant_masks
+from monai_effsam.inference.plan import Request, make_plan
 from monai_effsam.inference.run import Outcome, run_plan
-from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.reports.table import results_page
 from monai_effsam.targets import find_targets
 
-__all__ = ["evaluate_model", "evaluate_sets", "model_name"]
+__all__ = ["evaluate_cases", "evaluate_model", "evaluate_sets"]
+
+Tell = Callable[[int, int], None]
 
 
 def evaluate_model(
@@ -51,85 +54,194 @@ def evaluate_sets(
     out: Path,
     *,
     sets: Sequence[str] | None = None,
-    split: str = "val",
-    seed: int = 0,
+    settings: EvaluationSettings | None = None,
     overwrite: bool = False,
-    on_file: Callable[[int, int], None] | None = None,
+    on_step: Tell | None = None,
 ) -> dict[str, Any]:
-    """Segment one split of labelled sets without a prompt and say how well that went.
-
-    Masks, overlays and `results.jsonl` of each set go to `out/SET`; `images.csv` (a line a target of a file),
-    `summary.json` and `table.md` to `out`.
+    """`evaluate_cases` on a folder with `targets.csv` and a folder a set, see `data.sets`.
 
     Args:
-        data_root: folder with `targets.csv` and a folder a set, see `data.sets`.
+        data_root: the folder.
         segmenter: the model.
         out: output folder.
         sets: names of the sets; all that have the split by default.
-        split: of `splits.csv`.
-        seed: of the bootstrap.
+        settings: what is asked for besides.
         overwrite: replace an earlier evaluation in `out`.
-        on_file: called with (files done, files in all).
+        on_step: called with (steps done, steps in all); a step is a file that was answered, or scored.
+    """
+    cases = read_sets(data_root, sets)
+    words = data_words(data_root, sets)
+    return evaluate_cases(
+        cases, segmenter, out, settings=settings, words=words, overwrite=overwrite, on_step=on_step
+    )
+
+
+def evaluate_cases(
+    cases: Sequence[Case],
+    segmenter: Segmenter,
+    out: Path,
+    *,
+    settings: EvaluationSettings | None = None,
+    words: Sequence[str] = (),
+    overwrite: bool = False,
+    on_step: Tell | None = None,
+) -> dict[str, Any]:
+    """Answer one split of labelled sets and say how well that went.
+
+    Masks of each set go to `out/SET`, without prompts also overlays and `results.jsonl`; to `out` go `images.csv` (a
+    line a target of a file), `summary.json`, `table.md` and `report.html`.
+
+    Args:
+        cases: of all splits; what is trivial is learnt from those of the split `train`.
+        segmenter: the model.
+        out: output folder.
+        settings: what is asked for besides.
+        words: of the command that names the cases, from `data_words`.
+        overwrite: replace an earlier evaluation in `out`.
+        on_step: called with (steps done, steps in all); a step is a file that was answered, or scored.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
-        UsageError: no such set or split, a target that the model does not know, or outputs that exist.
+        UsageError: no such split, a target that the model does not know, or outputs that exist.
         DataError: a table, image or label cannot be read (no number is made of a part), or the folder not be written.
+        MissingExtraError: scipy is not installed.
     """
-    cases = read_sets(data_root, sets, split)
-    _check(cases, segmenter.model, data_root, split, out, overwrite)
-    scores: list[FileScore] = []
-    wall: dict[str, float] = {}
-    for name in dict.fromkeys(case.set_name for case in cases):
-        own = [case for case in cases if case.set_name == name]
-        done = sum(case.set_name in wall for case in cases)
-        tell = (lambda n, done=done: on_file(done + n, len(cases))) if on_file else None
-        found, seconds = _evaluate_set(own, segmenter, out / name, overwrite, tell)
-        scores += found
-        wall[name] = round(seconds * 1000 / len(own), 1)
-    made = {"command": _command(data_root, segmenter, sets, split, seed), "split": split, "seed": seed}
-    summary = _content(segmenter, scores, wall, made)
-    write_bytes(out / "images.csv", _csv(scores).encode())
+    settings = settings or EvaluationSettings()
+    chosen = [case for case in cases if case.split == settings.split]
+    _check(chosen, segmenter, settings, out, overwrite)
+    sets = {name: _named(chosen, name) for name in dict.fromkeys(case.set_name for case in chosen)}
+    others = read_scores(settings.compare) if settings.compare else None
+    if others is not None:
+        check_common(others, sets)
+    training = {name: [c for c in cases if c.set_name == name and c.split == "train"] for name in sets}
+    if settings.robot:
+        scores = _robot_scores(sets, training, segmenter, out, settings, on_step)
+        wall_ms: dict[str, float] = {}  # scoring goes on between the answers
+        peak_mb = peak_memory_mb()
+    else:
+        records, wall_ms = _records(sets, segmenter, out, overwrite, on_step)
+        peak_mb = peak_memory_mb()  # of what `effsam segment` does, before anything is scored
+        scores = _file_scores(sets, training, records, segmenter, out, settings, on_step)
+    summary = summary_of(segmenter, scores, settings, words=words, wall_ms=wall_ms, peak_mb=peak_mb)
+    last = [s for s in scores if s.prompt == scores[-1].prompt]
+    if others is not None:
+        judged, rest = rows_of(last)
+        summary["comparison"] = compare_rows([*judged, *rest], last, others, seed=settings.seed)
+    write_bytes(out / "images.csv", scores_csv(scores).encode())
     write_bytes(out / "table.md", results_page(summary).encode())
     write_bytes(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    files = {(name, image): case for name, own in sets.items() for image, case in own.items()}
+    page = report_of(summary, last, files, segmenter.model.targets, out, settings.worst)
+    write_bytes(out / "report.html", page.encode())
     return summary
 
 
-def model_name(model: ModelFacts) -> str:
-    """What to call a model: its card's `name`, or the name of its bundle or run folder."""
-    folder = model.path.resolve().parent
-    return str(model.card.get("name") or (folder.parent.name if folder.name == "models" else folder.name))
-
-
 def _check(
-    cases: Sequence[Case], model: ModelFacts, root: Path, split: str, out: Path, overwrite: bool
+    cases: Sequence[Case], segmenter: Segmenter, settings: EvaluationSettings, out: Path, overwrite: bool
 ) -> None:
     if not cases:
-        raise UsageError(f"{root}: no file of the split '{split}', expected some. Choose --split or --sets.")
+        raise UsageError(
+            f"evaluate: no file of the split '{settings.split}', expected some. Choose --split or --sets."
+        )
     for case in {case.set_name: case for case in cases}.values():
-        find_targets(case.values.values(), case.modality, model.targets)
+        find_targets(case.values.values(), case.modality, segmenter.model.targets)
     if (out / "summary.json").exists() and not overwrite:
         raise UsageError(
             f"{out / 'summary.json'}: exists, expected a new file. Add --overwrite or choose another -o."
         )
 
 
-def _evaluate_set(
+def _named(cases: Sequence[Case], name: str) -> dict[str, Case]:
+    """Cases of one set, by the path of their image below the folder that holds the set's folder of images."""
+    own = [case for case in cases if case.set_name == name]
+    shared = Path(os.path.commonpath([case.image.absolute().parent for case in own])).parent
+    return {case.image.absolute().relative_to(shared).as_posix(): case for case in own}
+
+
+def _robot_scores(
+    sets: Mapping[str, Mapping[str, Case]],
+    training: Mapping[str, Sequence[Case]],
+    segmenter: Segmenter,
+    out: Path,
+    settings: EvaluationSettings,
+    on_step: Tell | None,
+) -> list[FileScore]:
+    assert settings.robot is not None
+    scores: list[FileScore] = []
+    done, total = 0, sum(map(len, sets.values()))
+    for name, own in sets.items():
+        constants = constant_masks(training[name]) if settings.robot.start == "points" else {}
+        tell, user = _from(done, total, on_step), settings.robot
+        scores += robot_scores(
+            own, segmenter, out, user, constants, tolerance=settings.tolerance, on_file=tell
+        )
+        done += len(own)
+    if not scores:
+        raise UsageError("evaluate: no label holds a target, expected some to prompt for. Choose other data.")
+    return scores
+
+
+def _records(
+    sets: Mapping[str, Mapping[str, Case]],
+    segmenter: Segmenter,
+    out: Path,
+    overwrite: bool,
+    on_step: Tell | None,
+) -> tuple[dict[str, dict[Path, dict[str, Any]]], dict[str, float]]:
+    """Of each set the lines of `results.jsonl` by image, and the wall time a file [ms].
+
+    All sets are segmented before the first mask is scored, so that time and memory are those of `effsam segment`.
+    """
+    records: dict[str, dict[Path, dict[str, Any]]] = {}
+    wall: dict[str, float] = {}
+    done, total = 0, 2 * sum(map(len, sets.values()))
+    for name, own in sets.items():
+        tell = _from(done, total, on_step)
+        records[name], seconds = _folder_run(list(own.values()), segmenter, out / name, overwrite, tell)
+        wall[name] = round(seconds * 1000 / len(own), 1)
+        done += len(own)
+    return records, wall
+
+
+def _file_scores(
+    sets: Mapping[str, Mapping[str, Case]],
+    training: Mapping[str, Sequence[Case]],
+    records: Mapping[str, Mapping[Path, dict[str, Any]]],
+    segmenter: Segmenter,
+    out: Path,
+    settings: EvaluationSettings,
+    on_step: Tell | None,
+) -> list[FileScore]:
+    scores: list[FileScore] = []
+    done, table = sum(map(len, sets.values())), segmenter.model.targets
+    tell, scored = _from(done, 2 * done, on_step), 0
+    for name, own in sets.items():
+        constants = constant_masks(training[name])
+        for image, case in own.items():
+            record = records[name][case.image.resolve()]
+            scores += score_file(case, image, record, out, table, constants, tolerance=settings.tolerance)
+            scored += 1
+            if tell:
+                tell(scored)
+    return scores
+
+
+def _folder_run(
     cases: Sequence[Case],
     segmenter: Segmenter,
     folder: Path,
     overwrite: bool,
-    on_file: Callable[[int], None] | None,
-) -> tuple[list[FileScore], float]:
-    """Scores of one set, and the seconds that the folder run took; scoring is not timed."""
+    on_step: Callable[[int], None] | None,
+) -> tuple[dict[Path, dict[str, Any]], float]:
+    """Lines of `results.jsonl` of one set by image, and the seconds that the folder run took."""
     outcomes: list[Outcome] = []
 
     def take(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        if on_file:
-            on_file(len(outcomes))
+        if on_step:
+            on_step(len(outcomes))
 
     inputs = tuple(case.image for case in cases)
     request = Request(inputs, folder, modality=cases[0].modality, overwrite=overwrite)
@@ -140,64 +252,11 @@ def _evaluate_set(
     if failed := [outcome.error for outcome in outcomes if outcome.error]:
         raise DataError(
             f"evaluate: {len(failed)} of {len(outcomes)} files of '{cases[0].set_name}' failed, the first with: "
-            f"{failed[0]} Mend them or take their lines out of splits.csv; no number is made of a part."
+            f"{failed[0]} Mend them or take them out of the split; no number is made of a part."
         )
-    records = {outcome.job.source.path.resolve(): outcome.record for outcome in outcomes}
-    scores = [
-        score
-        for case in cases
-        for score in score_file(case, records[case.image.resolve()], folder, segmenter.model.targets)
-    ]
-    return scores, seconds
+    return {outcome.job.source.path.resolve(): outcome.record for outcome in outcomes}, seconds
 
 
-def _content(
-    segmenter: Segmenter, scores: Sequence[FileScore], wall: dict[str, float], options: dict[str, Any]
-) -> dict[str, Any]:
-    model = segmenter.model
-    peak = peak_memory_mb()
-    summary = summarise(scores, seed=options["seed"])
-    for name, value in wall.items():
-        summary["sets"][name]["wall_ms_a_file"] = value
-    return {
-        "model": {"name": model_name(model), "sha256": model.card.get("sha256")},
-        "made": {
-            **options,
-            "date": datetime.date.today().isoformat(),
-            "device": segmenter.device,
-            "runtime": segmenter.runtime.name,
-            **machine_facts(segmenter.runtime.threads),
-        },
-        **summary,
-        "limits": dict(LIMITS),
-        "peak_mb": round(peak) if peak else None,
-    }
-
-
-def _command(data_root: Path, segmenter: Segmenter, sets: Sequence[str] | None, split: str, seed: int) -> str:
-    """The command that makes these numbers again, without paths of one machine."""
-    words = ["effsam", "evaluate", _told(data_root, "DATA_ROOT"), "-o", "OUT"]
-    words += ["--sets", ",".join(sets)] if sets else []
-    words += ["--split", split] if split != "val" else []
-    words += ["--seed", str(seed)] if seed else []
-    try:
-        shipped = segmenter.model.path.resolve() == default_model_path().resolve()
-    except WeightsError:
-        shipped = False
-    words += [] if shipped else ["--model", _told(segmenter.model.path, "MODEL")]
-    return " ".join([*words, "--threads", str(segmenter.runtime.threads)])
-
-
-def _told(path: Path, word: str) -> str:
-    return word if path.is_absolute() else path.as_posix()
-
-
-def _csv(scores: Sequence[FileScore]) -> str:
-    text = io.StringIO()
-    names = [field.name for field in fields(FileScore)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for score in scores:
-        row = asdict(score)
-        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
+def _from(done: int, total: int, on_step: Tell | None) -> Callable[[int], None] | None:
+    """Progress within one set as progress of all."""
+    return (lambda n: on_step(done + n, total)) if on_step else None

@@ -1,19 +1,35 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """How good, how sure and how costly: overlap, statistics, calibration, complexity. Arrays in, numbers out."""
 
-from monai_effsam.metrics.calibration import calibration_error
+from monai_effsam.metrics.calibration import ReliabilityBin, calibration_error, reliability
 from monai_effsam.metrics.complexity import count_macs, count_parameters
-from monai_effsam.metrics.overlap import dice_score, iou_score
-from monai_effsam.metrics.statistics import Spread, bootstrap_interval, paired_p_value, spread_of
+from monai_effsam.metrics.overlap import dice_score, iou_score, precision_score, recall_score
+from monai_effsam.metrics.statistics import (
+    PairedDifference,
+    Spread,
+    bootstrap_interval,
+    paired_difference,
+    paired_p_value,
+    spread_of,
+)
+from monai_effsam.metrics.surface import SurfaceScore, surface_score
 
 __all__ = [
+    "PairedDifference",
+    "ReliabilityBin",
     "Spread",
+    "SurfaceScore",
     "bootstrap_interval",
     "calibration_error",
     "count_macs",
     "count_parameters",
     "dice_score",
     "iou_score",
+    "paired_difference",
     "paired_p_value",
+    "precision_score",
+    "recall_score",
+    "reliability",
     "spread_of",
+    "surface_score",
 ]

@@ -6,12 +6,14 @@ MONAI's `DiceMetric` gives the same numbers on batches of one-hot tensors; singl
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.errors import ShapeError
 
-__all__ = ["dice_score", "iou_score"]
+__all__ = ["dice_score", "iou_score", "precision_score", "recall_score"]
 
 
 def dice_score(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> float:
@@ -32,6 +34,20 @@ def iou_score(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> float:
     """|mask and label| / |mask or label|, 0..1; 1 if both are empty. See `dice_score`."""
     both, either = _counts(mask, label)
     return both / either if either else 1.0
+
+
+def precision_score(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> float:
+    """|mask and label| / |mask|, 0..1; NaN if the mask is empty, as in MONAI: nothing was claimed."""
+    both, _ = _counts(mask, label)
+    size = int(np.count_nonzero(mask))
+    return both / size if size else math.nan
+
+
+def recall_score(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> float:
+    """|mask and label| / |label|, 0..1; NaN if the label is empty, as in MONAI: nothing could be missed."""
+    both, _ = _counts(mask, label)
+    size = int(np.count_nonzero(label))
+    return both / size if size else math.nan
 
 
 def _counts(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> tuple[int, int]:

@@ -1,18 +1,31 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Pages, tables and plots for people to look at."""
 
+from monai_effsam.reports.charts import Strip, reliability_plot, stage_plot, strip_plot
+from monai_effsam.reports.evaluation_page import evaluation_page
 from monai_effsam.reports.model_card import CardSources, model_card
-from monai_effsam.reports.page import Finding, Picture, is_our_page, make_page
-from monai_effsam.reports.table import markdown_table, results_page, score_table
+from monai_effsam.reports.page import Finding, Picture, is_our_page, make_article, make_page, render_page
+from monai_effsam.reports.table import results_page, results_sections, score_table
+from monai_effsam.reports.table_form import Table, html_table, markdown_table
 
 __all__ = [
     "CardSources",
     "Finding",
     "Picture",
+    "Strip",
+    "Table",
+    "evaluation_page",
+    "html_table",
     "is_our_page",
+    "make_article",
     "make_page",
     "markdown_table",
     "model_card",
+    "reliability_plot",
+    "render_page",
     "results_page",
+    "results_sections",
     "score_table",
+    "stage_plot",
+    "strip_plot",
 ]

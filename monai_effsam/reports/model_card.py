@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monai_effsam.reports.table import markdown_table, score_table
+from monai_effsam.reports.table import score_table, trivial_note
+from monai_effsam.reports.table_form import markdown_table
 
 __all__ = ["CardSources", "model_card"]
 
@@ -183,10 +184,12 @@ def _numbers(summary: Mapping[str, Any] | None) -> str:
     made, time = summary["made"], summary["time"]["median_ms"]
     costs = [] if time is None else [f"median time a picture, file to overlay: {time:.0f} ms"]
     costs += [] if summary["peak_mb"] is None else [f"peak memory: {summary['peak_mb']} MB"]
+    note = trivial_note(summary)
     return (
         f"`{made['command']}` on {made['date']}, split `{made['split']}`, no prompt, the modality told, one model for "
         f"all rows; Dice a file, mean with a 95 % bootstrap interval over patients.\n\n{score_table(summary['rows'])}"
-        f"\n\nOn {made['threads']} threads of {made['cores']} cores ({made['machine']}, {made['device']}): "
+        + (f"\n\n{note}" if note else "")
+        + f"\n\nOn {made['threads']} threads of {made['cores']} cores ({made['machine']}, {made['device']}): "
         f"{'; '.join(costs)}."
     )
 

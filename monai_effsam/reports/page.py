@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from monai_effsam.errors import DataError
 
-__all__ = ["Finding", "Picture", "is_our_page", "make_page"]
+__all__ = ["Finding", "Picture", "is_our_page", "make_article", "make_page", "render_page"]
 
 _MARK = '<meta name="generator" content="monai_effsam">'
 _QUALITY = 88
@@ -61,6 +61,7 @@ class Picture:
         source: address of the origin, or empty.
         remark: what a reader should know, or empty.
         error: why it failed, or empty.
+        captions: what stands below image and overlay.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Picture:
     source: str = ""
     remark: str = ""
     error: str = ""
+    captions: tuple[str, str] = ("input", "outlined without a prompt")
 
 
 def make_page(
@@ -91,21 +93,31 @@ def make_page(
     for picture in pictures:
         groups.setdefault(picture.group, []).append(picture)
     body = [
-        f"<section><h2>{escape(name)}</h2>{''.join(map(_article, members))}</section>"
+        f"<section><h2>{escape(name)}</h2>{''.join(map(make_article, members))}</section>"
         for name, members in groups.items()
     ]
+    origins = _credits([picture for members in groups.values() for picture in members])
+    end = f"<h2>Credits and licences</h2>\n{origins}\n{_paragraphs(footer, 'soft small')}"
+    return render_page(title, intro, "\n".join(body), end)
+
+
+def render_page(title: str, intro: Sequence[str], body: str, footer: str = "") -> str:
+    """A page in the house's form.
+
+    Args:
+        title: heading of the page.
+        intro: paragraphs below it.
+        body: HTML.
+        footer: HTML.
+    """
     template = Template(files("monai_effsam.reports").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=escape(title),
-        intro=_paragraphs(intro, "soft"),
-        body="\n".join(body),
-        credits=_credits([picture for members in groups.values() for picture in members]),
-        footer=_paragraphs(footer, "soft small"),
+        title=escape(title), intro=_paragraphs(intro, "soft"), body=body, footer=footer
     )
 
 
 def is_our_page(path: Path) -> bool:
-    """Whether a file was made by `make_page`, and may be made again.
+    """Whether a file was made by `render_page`, and may be made again.
 
     Raises:
         DataError: it cannot be read.
@@ -116,13 +128,15 @@ def is_our_page(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Choose another folder.") from error
 
 
-def _article(picture: Picture) -> str:
+def make_article(picture: Picture) -> str:
+    """One picture as a part of a page."""
     facts = f'<span class="soft small">{escape(picture.facts)}</span>'
     parts = [f'<div class="head"><h3>{escape(picture.title)}</h3>{facts}</div>']
     if picture.image is not None and picture.overlay is not None:
+        first, second = picture.captions
         parts.append(
-            f'<div class="pair">{_figure(picture.image, f"{picture.title}, input", "input")}'
-            f"{_figure(picture.overlay, f'{picture.title}, outlined', 'outlined without a prompt')}</div>"
+            f'<div class="pair">{_figure(picture.image, f"{picture.title}, {first}", first)}'
+            f"{_figure(picture.overlay, f'{picture.title}, {second}', second)}</div>"
         )
     if picture.findings:
         parts.append(_table(picture.findings))

@@ -43,6 +43,14 @@ def test_numbers_of_another_model_are_refused(card, tmp_path, capsys):
     assert not (tmp_path / "docs").exists()
 
 
+def test_numbers_of_a_simulated_user_are_no_numbers_of_a_card(card, tiny_model, tmp_path, capsys):
+    summary = tmp_path / "summary.json"
+    sha = json.loads(tiny_model.with_suffix(".json").read_text())["sha256"]
+    summary.write_text(json.dumps({"model": {"sha256": sha}, "made": {"robot": {"start": "box"}}}))
+    assert card("--summary", str(summary)) == 2
+    assert "is of a simulated user, expected an evaluation without prompts" in capsys.readouterr().err
+
+
 def test_a_card_is_not_replaced_unasked(card, capsys):
     assert (card("-q"), card("-q"), card("-q", "--overwrite")) == (0, 2, 0)
     assert "Add --overwrite" in capsys.readouterr().err

@@ -46,9 +46,37 @@ class Bands(nn.Module):
         )
 
 
+class Obedient(Bands):
+    """Fills the box; of points it makes discs of radius 3.5, inside or outside. Nothing without a prompt."""
+
+    def decode(
+        self, encoded: Any, modality: int, points: Any = None, labels: Any = None, boxes: Any = None
+    ) -> Any:
+        count = len(targets_of(self.modalities[modality]))
+        y, x = torch.meshgrid(*[torch.arange(SIDE) + 0.5] * 2, indexing="ij")
+        mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        if boxes is not None:
+            x0, y0, x1, y1 = boxes[0]
+            mask |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
+        for place, label in () if points is None else zip(points[0], labels[0], strict=True):
+            disc = (x - place[0]) ** 2 + (y - place[1]) ** 2 <= 3.5**2
+            mask = mask | disc if label == 1 else mask & ~disc
+        logits = torch.where(mask, 9.0, -9.0).expand(1, count, SIDE, SIDE)
+        told = torch.full((1, count), 0.5)
+        return SimpleNamespace(mask_logits=logits, quality=told, presence=told)
+
+
 @pytest.fixture
 def segmenter(tmp_path: Path) -> Segmenter:
-    network = Bands()
+    return with_network(Bands(), tmp_path)
+
+
+@pytest.fixture
+def obedient(tmp_path: Path) -> Segmenter:
+    return with_network(Obedient(), tmp_path)
+
+
+def with_network(network: Bands, tmp_path: Path) -> Segmenter:
     model: Any = SimpleNamespace(
         network=network,
         specs=dict.fromkeys(network.modalities, SPEC),

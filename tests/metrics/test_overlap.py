@@ -1,13 +1,15 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Overlap that a reader can redo on paper, and against MONAI's own metric."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from monai.metrics import DiceMetric
 
 from monai_effsam.errors import ShapeError
-from monai_effsam.metrics import dice_score, iou_score
+from monai_effsam.metrics import dice_score, iou_score, precision_score, recall_score
 
 MASK = np.array([[1, 1, 0], [1, 0, 0]], bool)
 LABEL = np.array([[0, 1, 1], [1, 0, 0]], bool)
@@ -21,6 +23,19 @@ def noise(seed):
 def test_two_of_three_pixels_on_each_side():
     assert dice_score(MASK, LABEL) == pytest.approx(4 / 6)
     assert iou_score(MASK, LABEL) == pytest.approx(2 / 4)
+
+
+def test_precision_is_of_the_mask_and_recall_of_the_label():
+    wide = MASK | LABEL
+    assert precision_score(wide, LABEL) == pytest.approx(3 / 4)
+    assert recall_score(wide, LABEL) == 1
+    assert (precision_score(MASK, ~MASK), recall_score(MASK, ~MASK)) == (0, 0)
+
+
+def test_what_claims_nothing_has_no_precision_and_what_misses_nothing_no_recall():
+    assert math.isnan(precision_score(EMPTY, LABEL))
+    assert math.isnan(recall_score(MASK, EMPTY))
+    assert recall_score(EMPTY, LABEL) == precision_score(MASK, EMPTY) == 0
 
 
 @pytest.mark.parametrize("score", [dice_score, iou_score])

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from monai_effsam.errors import MissingExtraError, ShapeError
-from monai_effsam.metrics import bootstrap_interval, paired_p_value, spread_of
+from monai_effsam.metrics import bootstrap_interval, paired_difference, paired_p_value, spread_of
 
 
 def test_spread_of_five_scores():
     spread = spread_of([0.0, 0.4, 0.5, 0.9, 1.0])
     assert (spread.n, spread.groups, spread.median, spread.below_half) == (5, 5, 0.5, 0.4)
     assert spread.mean == pytest.approx(0.56)
+    assert spread.sd == pytest.approx(0.40373, abs=1e-5)
     assert spread.tenth == pytest.approx(0.16)
     assert 0.0 <= spread.low < spread.mean < spread.high <= 1.0
 
@@ -25,7 +26,8 @@ def test_no_scores_no_spread():
 def test_spread_becomes_short_json():
     spread = spread_of([1 / 3, 2 / 3], ["a", "a"])
     assert spread.to_json() == {
-        "n": 2, "groups": 1, "mean": 0.5, "low": 0.5, "high": 0.5, "median": 0.5, "tenth": 0.3667, "below_half": 0.5,
+        "n": 2, "groups": 1, "mean": 0.5, "sd": 0.2357, "low": 0.5, "high": 0.5,
+        "median": 0.5, "tenth": 0.3667, "below_half": 0.5,
     }  # fmt: skip
 
 
@@ -68,6 +70,37 @@ def test_wilcoxon_on_paper():
     worse = [0.09, 0.18, 0.27, 0.36, 0.45]
     assert paired_p_value(better, worse) == pytest.approx(2 / 2**5)  # all signs equal: one of 32, two sides
     assert paired_p_value(better, better) == 1.0
+
+
+def test_a_difference_on_paper():
+    found = paired_difference([0.9, 0.8, 0.7, 0.6], [0.8, 0.6, 0.4, 0.7])
+    assert (found.n, found.groups, found.better, found.worse) == (4, 4, 3, 1)
+    assert found.mean == pytest.approx((0.1 + 0.2 + 0.3 - 0.1) / 4)
+    assert found.effect == pytest.approx(
+        (1.5 + 3 + 4 - 1.5) / 10
+    )  # both sizes of 0.1 share the ranks 1 and 2
+    assert found.low <= found.mean <= found.high
+
+
+def test_slices_of_one_patient_are_no_evidence_of_their_own():
+    first, second = [0.9] * 20, [0.8] * 20
+    alone = paired_difference(first, second)
+    one = paired_difference(first, second, ["a"] * 20)
+    assert alone.p_value < 1e-3
+    assert (one.p_value, one.groups, one.n) == (1.0, 1, 20)  # one patient of one sign: chance does as much
+
+
+def test_no_difference_is_none():
+    found = paired_difference([0.5, 0.7], [0.5, 0.7])
+    assert (found.mean, found.effect, found.p_value, found.better, found.worse) == (0, 0, 1, 0, 0)
+
+
+def test_a_difference_becomes_short_json_with_its_small_p():
+    found = paired_difference(
+        np.linspace(0.5, 0.9, 40).tolist(), np.linspace(0.1, 0.4, 40).tolist()
+    ).to_json()
+    assert found["mean"] == 0.45
+    assert 0 < found["p_value"] < 1e-6
 
 
 def test_pairs_must_be_pairs():

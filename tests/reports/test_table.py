@@ -76,6 +76,76 @@ def test_other_targets_tell_how_often_nothing_is_seen_where_nothing_is(summary):
     assert cells(results_page(summary), "set: organ")[-2:] == ["8", "75%"]
 
 
+MORE = {
+    "iou": 0.7,
+    "surface_dice": 0.61,
+    "precision": 0.9,
+    "recall": None,
+    "hd95": 4.56,
+    "unit": "mm",
+    "missed": 1,
+}
+
+
+def with_more(row, **changes):
+    """A row as it is made from this version on."""
+    return row | {"trivial": 0.31, "more": MORE | changes, "score": row["score"] | {"sd": 0.123}}
+
+
+def test_the_trivial_answer_stands_beside_the_mean(summary):
+    summary["made"]["tolerance"] = 2.0
+    summary["rows"] = [with_more(row())]
+    page = results_page(summary)
+    assert cells(page, "polyps")[:6] == ["12", "7", "**0.800**", "0.700 to 0.900", "0.310", "0.850"]
+    assert "Trivial: mean Dice of one constant mask" in page
+
+
+def test_a_row_tells_overlap_and_distance(summary):
+    summary["made"]["tolerance"] = 1.5
+    summary["rows"] = [with_more(row(absent={"n": 4, "clear": 0.5}))]
+    part = results_page(summary).partition("## Overlap and outlines")[2]
+    assert cells(part, "polyps") == ["0.123", "0.700", "0.900", "–", "0.610", "4.6", "mm", "1", "4", "50%"]
+    assert "within 1.5 mm or px" in part
+
+
+def test_half_of_the_files_missed_is_infinitely_far(summary):
+    summary["made"]["tolerance"] = 2.0
+    summary["rows"] = [with_more(row(), hd95=None, missed=6)]
+    part = results_page(summary).partition("## Overlap and outlines")[2]
+    assert cells(part, "polyps")[5] == "∞"
+
+
+def test_summaries_of_earlier_versions_have_no_empty_columns(summary):
+    page = results_page(summary)
+    assert "rivial" not in page
+    assert "Overlap" not in page
+
+
+def test_a_comparison_is_a_table(summary):
+    summary["comparison"] = [
+        {"title": "polyps", "n": 12, "groups": 7, "first": 0.8, "second": 0.75, "mean": 0.05, "low": -0.01,
+         "high": 0.11, "better": 5, "worse": 2, "effect": 0.4, "p_value": 0.0312}
+    ]  # fmt: skip
+    part = results_page(summary).partition("## Compared")[2]
+    assert cells(part, "polyps") == [
+        "12", "7", "0.800", "0.750", "**+0.050**", "-0.010 to +0.110", "5", "2", "+0.40", "0.031",
+    ]  # fmt: skip
+
+
+def test_a_simulated_user_has_rounds_and_no_limits(summary):
+    summary["made"] |= {"robot": {"start": "points", "clicks": 2, "jitter": 5}, "tolerance": 2.0}
+    summary["rows"] = [with_more(row(floor=None, aim=None))]
+    summary["rounds"] = [
+        {"prompt": p, "rows": {"polyps": {"mean": m, "low": 0, "high": 1}}, "median_decode_ms": 20.2}
+        for p, m in (("1 click", 0.7), ("2 clicks", 0.8))
+    ]
+    page = results_page(summary)
+    assert cells(page.partition("## Round by round")[2], "polyps") == ["0.700", "0.800"]
+    assert "floor" not in page
+    assert "at most" not in page
+    assert "a click at the pixel of the target that is farthest from its outline" in page
+
+
 def test_costs_stand_beside_their_limits(summary):
     page = results_page(summary)
     assert cells(page, "median time a picture, file to overlay [ms]") == ["120", "400", "150"]
