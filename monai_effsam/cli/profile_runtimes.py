@@ -72,7 +72,7 @@ def runtimes_page(found: Mapping[str, Any], command: str) -> str:
         command: that made them.
     """
     from monai_effsam.inference.runtimes.machine import usable_cores
-    from monai_effsam.reports.table import markdown_table
+    from monai_effsam.reports import markdown_table
 
     first = found["torch"]
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)

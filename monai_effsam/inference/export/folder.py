@@ -93,8 +93,10 @@ def _write_graphs(
 ) -> dict[str, dict[str, list[Path]]]:
     """Files of each runtime and role, the one to open first."""
     size, network = min(spec.size for spec in model.specs.values()), model.network
-    is_ours = isinstance(network, EspMedSam)
-    onnx = write_esp_medsam(network, size, folder) if is_ours else write_promptable_sam(network, size, folder)
+    if isinstance(network, EspMedSam):
+        onnx = write_esp_medsam(network, size, folder)
+    else:
+        onnx = write_promptable_sam(network, size, folder)
     # weights that a 16-bit file held lose nothing in 16 bits, others would
     is_half = all(torch.equal(value, value.half().float()) for value in network.parameters())
     written: dict[str, dict[str, list[Path]]] = {}
