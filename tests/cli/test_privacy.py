@@ -1,0 +1,93 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Nothing phones home: after every command, a fresh home folder is as empty as before.
+
+ONNX Runtime and OpenVINO leave device ids and event stores there by default, and MONAI, torch or a hub client might.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from monai_effsam.cli.main import COMMANDS
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+QUICK = ("targets", "doctor", "export", "segment", "profile", "models")
+SLOW = ("train", "evaluate", "demo")
+RECIPE = {
+    "encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32},
+    "decoder": {"channels": [8, 8, 8]},
+    "sizes": {"endoscopy": 64},
+    "batch_area": 8192,
+}
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Eight pictures with masks."""
+    for index in range(8):
+        for kind in ("images", "masks"):
+            (tmp_path / "pairs" / kind).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (60, 80, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "pairs" / "images" / f"p{index}.png"), pixels)
+        mask = np.zeros((60, 80), np.uint8)
+        mask[20:40, 10 + index : 50] = 1
+        cv2.imwrite(str(tmp_path / "pairs" / "masks" / f"p{index}.png"), mask)
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def leaves(tmp_path):
+    """A function: runs a command with a fresh home folder, and returns what it left there."""
+
+    def run(*words: object) -> list[str]:
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        hidden = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+        environment = {k: v for k, v in os.environ.items() if k not in hidden} | {"HOME": str(home)}
+        done = subprocess.run(
+            [sys.executable, "-m", "monai_effsam.cli", *map(str, words)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+
+    return run
+
+
+def test_every_command_is_looked_at():
+    assert set(QUICK) | set(SLOW) == COMMANDS.keys()
+
+
+def test_small_commands_leave_nothing_behind(leaves, tiny_model, tiny_exported, pairs, tmp_path):
+    image = pairs / "images" / "p0.png"
+    told = ("--modality", "endoscopy", "--model", tiny_exported)
+    assert leaves("targets") == []
+    assert leaves("doctor") == []
+    assert leaves("models", "check", tiny_model) == []
+    assert leaves("export", tiny_model, "-o", tmp_path / "x") == []
+    for runtime in ("onnxruntime", "openvino"):
+        assert leaves("segment", image, *told, "--runtime", runtime, "-o", tmp_path / runtime) == []
+        assert leaves("profile", image, *told, "--runtime", runtime, "--rounds", "1") == []
+
+
+@pytest.mark.slow
+def test_large_commands_leave_nothing_behind(leaves, tiny_exported, pairs, tmp_path):
+    told = ("--modality", "endoscopy", "--target", "polyp")
+    recipe = ("--recipe", tmp_path / "recipe.json", "--init", "none", "--processes", "1")
+    assert (
+        leaves("train", pairs, *told, *recipe, "--epochs", 1, "--epoch-length", 1, "-o", tmp_path / "run")
+        == []
+    )
+    assert leaves("evaluate", pairs, *told, "--model", tiny_exported, "-o", tmp_path / "e") == []
+    assert leaves("demo", "-o", tmp_path / "demo", "--model", tiny_exported) == []
