@@ -98,8 +98,8 @@ def token_attention(query: Tensor, key: Tensor, grid: tuple[int, int], heads: in
     batch, count, channels = key.shape
     if channels % heads or count != grid[0] * grid[1]:
         raise ShapeError(
-            f"token_attention: key has shape {tuple(key.shape)}, expected (B, {grid[0]} x {grid[1]}, C), C a multiple of"
-            f" {heads} heads. Give the grid that the keys lie on."
+            f"token_attention: key has shape {tuple(key.shape)}, expected (B, {grid[0]} x {grid[1]}, C) with C a"
+            f" multiple of {heads} heads. Give the grid that the keys lie on."
         )
     q = query.view(batch, heads, 1, -1)
     k = key.view(batch, count, heads, -1).permute(0, 2, 3, 1)
