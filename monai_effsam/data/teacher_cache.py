@@ -76,7 +76,8 @@ class TeacherCache:
         self.folder, self.form, self.limit = Path(folder), form, limit
         self.identity = json.dumps({**identity, "form": form}, sort_keys=True)
         self.hits = self.misses = 0
-        self._process, self._environment = -1, None
+        self._process = -1
+        self._environment: Any = None
         self._check_identity()
 
     def read(self, keys: Sequence[str]) -> list[Arrays | None]:

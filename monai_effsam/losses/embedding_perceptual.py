@@ -71,7 +71,7 @@ class PyramidFeatures(nn.Module):
 
     def __init__(self, layers: nn.Sequential, taps: Sequence[int] = (2, 4)) -> None:
         super().__init__()
-        self.layers = copy.deepcopy(layers)[: max(taps) + 1].requires_grad_(False).eval()
+        self.layers = _frozen(layers, max(taps) + 1)
         self.taps = frozenset(taps)
 
     def forward(self, embedding: Tensor, reference: Tensor) -> list[Tensor]:
@@ -106,7 +106,7 @@ class ProjectedFeatures(nn.Module):
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
-        self.layers = copy.deepcopy(layers)[: max(taps) + 1].requires_grad_(False).eval()
+        self.layers = _frozen(layers, max(taps) + 1)
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # it would overwrite the map that was tapped before it
@@ -121,6 +121,14 @@ class ProjectedFeatures(nn.Module):
         picture = (_grouped(embedding) - low) / (high - low).clamp(min=1e-6)
         picture = F.interpolate(picture, size=(self.size, self.size), mode="bilinear", align_corners=False)
         return _tapped(self.layers, (picture - self.mean) / self.std, self.taps)
+
+
+def _frozen(layers: nn.Sequential, count: int) -> nn.Sequential:
+    """A copy of the first layers, in eval mode and without gradients of their own."""
+    copied = nn.Sequential(*copy.deepcopy(list(layers)[:count]))
+    copied.requires_grad_(False)
+    copied.eval()
+    return copied
 
 
 def _grouped(embedding: Tensor) -> Tensor:
