@@ -18,13 +18,16 @@ class SamNeck(nn.Sequential):
     Args:
         in_channels: C of the encoder's last map.
         out_channels: C of the embedding.
+        refinements: how many 3x3 convolutions, each with its norm; 1 in segment-anything.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 256) -> None:
-        """Build the four layers."""
-        super().__init__(
+    def __init__(self, in_channels: int, out_channels: int = 256, refinements: int = 1) -> None:
+        """Build the layers."""
+        layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, 1, bias=False),
             LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+        ]
+        for _ in range(refinements):
+            layers.append(nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False))
+            layers.append(LayerNorm2d(out_channels))
+        super().__init__(*layers)
