@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,13 @@ from monai_effsam.data.balanced import LabelledSlice, fitted
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 
-__all__ = ["calibrate_presence", "fit_platt"]
+__all__ = ["calibrate_presence", "fit_platt", "window_beside"]
+
+ENOUGH = 5
+"""Cases of either kind that a fit needs at least."""
+
+LEAST = 1 / 3
+"""Share of a picture's height and width that a window has at least."""
 
 
 @torch.no_grad()
@@ -23,8 +30,9 @@ def calibrate_presence(
     """Fit scale and shift of each target's presence logit in place, p = sigmoid(scale x logit + shift).
 
     Only sets that hold the target at all count: a fetal head is no breast without a lesion, and telling them apart says
-    nothing of how sure the network may be. A target with fewer than five present and five absent cases among them keeps
-    scale 1 and shift 0.
+    nothing of how sure the network may be. Where they show fewer than five pictures without it, their largest windows
+    beside everything labelled stand in for such pictures (`window_beside`). A target with fewer than five present and
+    five absent cases keeps scale 1 and shift 0.
 
     Args:
         network: changed in place (`presence_scale`, `presence_shift`).
@@ -33,13 +41,16 @@ def calibrate_presence(
         batch: slices at once.
 
     Returns:
-        For each fitted target, as `modality/name`: scale, shift, number present, number absent.
+        For each fitted target, as `modality/name`: scale, shift, number present, number absent, and how many of the
+        absent are windows.
     """
     network.eval()
     device = network.presence_scale.device
     report: dict[str, dict[str, float]] = {}
     for index, modality in enumerate(network.modalities):
-        own = [s for s in slices if s.modality == modality]
+        whole = [s for s in slices if s.modality == modality]
+        own = [*whole, *(w for s in whole if (w := window_beside(s)) is not None)]
+        is_whole = np.arange(len(own)) < len(whole)
         logits, labels, known = [], [], []
         for start in range(0, len(own), batch):
             part = fitted(own[start : start + batch], specs[modality], index)
@@ -54,8 +65,10 @@ def calibrate_presence(
         x, y, k = (torch.cat(parts).double().numpy() for parts in (logits, labels, known))
         for column, row in enumerate(network.targets_of(index).tolist()):
             seen = (k[:, column] > 0) & _of_sets_with(y[:, column] > 0, own)
+            if int((1 - y[seen & is_whole, column]).sum()) >= ENOUGH:
+                seen &= is_whole
             present = int(y[seen, column].sum())
-            if min(present, int(seen.sum()) - present) < 5:
+            if min(present, int(seen.sum()) - present) < ENOUGH:
                 continue
             scale, shift = fit_platt(x[seen, column], y[seen, column])
             network.presence_scale[row], network.presence_shift[row] = scale, shift
@@ -64,8 +77,37 @@ def calibrate_presence(
                 "shift": shift,
                 "present": present,
                 "absent": int(seen.sum()) - present,
+                "windows": int((seen & ~is_whole).sum()),
             }
     return report
+
+
+def window_beside(one: LabelledSlice) -> LabelledSlice | None:
+    """The largest part of a picture, cut by one straight line, that holds nothing of the label.
+
+    Args:
+        one: a slice.
+
+    Returns:
+        The part, or None where there is no label, or where less than a third of the height or width would be left.
+    """
+    rows, columns = np.flatnonzero(one.label.any(1)), np.flatnonzero(one.label.any(0))
+    if not len(rows):
+        return None
+    height, width = one.label.shape
+    parts = [
+        (slice(0, rows[0]), slice(0, width)),
+        (slice(rows[-1] + 1, height), slice(0, width)),
+        (slice(0, height), slice(0, columns[0])),
+        (slice(0, height), slice(columns[-1] + 1, width)),
+    ]
+    part = max(parts, key=lambda p: one.label[p].size)
+    high, wide = one.label[part].shape
+    if min(high / height, wide / width) < LEAST:
+        return None
+    return replace(
+        one, image=np.ascontiguousarray(one.image[part]), label=np.ascontiguousarray(one.label[part])
+    )
 
 
 def _of_sets_with(present: npt.NDArray[np.bool_], slices: Sequence[LabelledSlice]) -> npt.NDArray[np.bool_]:

@@ -197,15 +197,21 @@ def _numbers(summary: Mapping[str, Any] | None) -> str:
 def _calibration(card: Mapping[str, Any], summary: Mapping[str, Any] | None) -> str:
     method = (
         "Presence is calibrated by Platt scaling on held-out training cases, for the targets that have at least five "
-        "cases with and five without; for the others it is the network's own. Below 0.5 the answer is “nothing here”. "
-        "Quality is the network's own estimate and not calibrated."
+        "cases with and five without; for the others it is the network's own. Where a set holds too few empty "
+        "pictures, windows beside the target stand in for them. With about as many cases without as with, presence is too low "
+        "where nearly every picture holds the target. Below 0.5 the answer is “nothing here”. Quality is the network's "
+        "own estimate and not calibrated."
     )
     parts = [method]
     fitted = card.get("calibration") or {}
     if fitted:
-        titles = ("target", "scale", "shift", "with", "without")
+        titles = ("target", "scale", "shift", "with", "without", "of these windows")
         rows = [
-            [name, f"{v['scale']:.2f}", f"{v['shift']:.2f}", f"{v['present']:.0f}", f"{v['absent']:.0f}"]
+            [
+                name,
+                *(f"{v[key]:.2f}" for key in ("scale", "shift")),
+                *(f"{v.get(key, 0):.0f}" for key in ("present", "absent", "windows")),
+            ]
             for name, v in fitted.items()
         ]
         parts.append(markdown_table(titles, rows))

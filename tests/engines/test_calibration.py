@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_effsam.data.balanced import LabelledSlice
-from monai_effsam.engines.calibration import calibrate_presence, fit_platt
+from monai_effsam.engines.calibration import calibrate_presence, fit_platt, window_beside
 from monai_effsam.networks.decoders import QueryDecoded
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
@@ -130,6 +130,48 @@ def test_pictures_of_another_set_are_no_evidence_of_absence(network):
     """Set s holds target a in every picture; t, which knows that it has none, holds it in no one."""
     slices = bright_slices(12)
     apart = [replace(s, stratum="s/sick" if s.label.any() else "t") for s in slices]
-    assert calibrate_presence(network, apart, SPECS) == {}
+    found = calibrate_presence(network, apart, SPECS)["ct/a"]
+    assert (found["present"], found["absent"], found["windows"]) == (
+        6,
+        6,
+        6,
+    )  # t's pictures are not among them
     together = [replace(s, stratum="s/sick" if s.label.any() else "s/well") for s in slices]
-    assert list(calibrate_presence(network, together, SPECS)) == ["ct/a"]
+    found = calibrate_presence(network, together, SPECS)["ct/a"]
+    assert (found["absent"], found["windows"]) == (
+        6,
+        0,
+    )  # where there are empty pictures, no window stands in
+
+
+def test_windows_of_a_bright_picture_without_the_target_lower_its_presence(network):
+    """The network takes brightness for the target; windows beside it are as bright, and hold nothing."""
+    slices = [s for s in bright_slices(24) if s.label.any()]
+    found = calibrate_presence(network, slices, SPECS)["ct/a"]
+    assert found["windows"] == found["absent"] == 12
+    assert found["scale"] < 0.5  # brightness tells little
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "shape"),
+    [
+        ((4, 9), (4, 9), (32, 31)),
+        ((0, 30), (0, 10), (32, 30)),
+        ((10, 22), (10, 30), None),
+        ((0, 0), (0, 0), None),
+    ],
+)
+def test_the_window_is_the_largest_part_beside_the_label(rows, columns, shape):
+    label = np.zeros((32, 40), np.uint8)
+    label[slice(*rows), slice(*columns)] = 2
+    image = np.arange(32 * 40 * 3, dtype=np.uint16).astype(np.uint8).reshape(32, 40, 3)
+    window = window_beside(LabelledSlice(image, label, "ct", "s", "c", (True, True)))
+    if shape is None:
+        assert window is None
+        return
+    assert window.image.shape == (*shape, 3)
+    assert window.label.shape == shape
+    assert not window.label.any()
+    assert window.image.tobytes() in {
+        np.ascontiguousarray(part).tobytes() for part in (image[:, 9:], image[:, 10:])
+    }
