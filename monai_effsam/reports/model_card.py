@@ -198,9 +198,9 @@ def _calibration(card: Mapping[str, Any], summary: Mapping[str, Any] | None) -> 
     method = (
         "Presence is calibrated by Platt scaling on held-out training cases, for the targets that have at least five "
         "cases with and five without; for the others it is the network's own. Where a set holds too few empty "
-        "pictures, windows beside the target stand in for them. With about as many cases without as with, presence is too low "
-        "where nearly every picture holds the target. Below 0.5 the answer is “nothing here”. Quality is the network's "
-        "own estimate and not calibrated."
+        "pictures, windows beside the target stand in for them. With about as many cases without as with, presence "
+        "is too low where nearly every picture holds the target. Below 0.5 the answer is “nothing here”. Quality is "
+        "the network's own estimate and not calibrated."
     )
     parts = [method]
     fitted = card.get("calibration") or {}
