@@ -242,6 +242,9 @@ def test_ctrl_c_stops_with_130_and_nothing_half_written(picture, tmp_path, tiny_
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background jobs ignore it
     )
     for _ in range(3):
         assert process.stdout.readline().startswith(str(tmp_path / "in"))
