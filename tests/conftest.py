@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """What all tests share: the data folder, skips that are counted aloud, repeatable properties."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+STATUS = pytest.StashKey[int]()
 NO_DATA = "the data folder ../shared is missing"
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
@@ -141,3 +144,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(
             f"{count} tests on real images were skipped, because {NO_DATA}.", red=True, bold=True
         )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave as soon as all is said, without tearing the interpreter down.
+
+    One process here loads torch, ITK, ONNX Runtime and OpenVINO together, which no command does; what they hold was
+    seen to crash while it was torn down, after the last test had passed.
+    """
+    status = config.stash.get(STATUS, None)
+    if status is not None and {"openvino", "onnxruntime"} & sys.modules.keys():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how it ended."""
+    session.config.stash[STATUS] = int(exitstatus)
