@@ -11,7 +11,14 @@ from torch import Tensor
 
 from monai_effsam.targets import Target
 
-__all__ = ["transfer_weights"]
+__all__ = ["promptable_weights", "transfer_weights"]
+
+_PROMPTABLE = {
+    "encoder.": "image_encoder.",
+    "point_box.encoder.": "prompt_encoder.",
+    "decoder.transformer.": "mask_decoder.transformer.",
+}
+"""Prefix of a part of the self-prompting network -> of the like part of a promptable one."""
 
 _TARGET_ROWS = (
     "decoder.mask_query.weight",
@@ -54,6 +61,24 @@ def transfer_weights(
         if new is None:
             missed.append(key)
     return filled, missed
+
+
+def promptable_weights(own: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors for a promptable network from another one, or from the parts that a self-prompting network shares.
+
+    Args:
+        own: state of the new network.
+        source: state of the trained one.
+
+    Returns:
+        Those of the source that have a name and shape of ours.
+    """
+    renamed = dict(source)
+    for key, value in source.items():
+        for theirs, ours in _PROMPTABLE.items():
+            if key.startswith(theirs):
+                renamed[ours + key.removeprefix(theirs)] = value
+    return {k: renamed[k] for k, v in own.items() if k in renamed and renamed[k].shape == v.shape}
 
 
 def _modalities(targets: Sequence[Target]) -> list[str]:

@@ -1,16 +1,16 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Train the self-prompting model on your own labelled images, or on many sets at once.
+"""Train a model on your own labelled images, or on many sets at once.
 
 DATA is a folder of sets with targets.csv and splits.csv, a folder of image/mask pairs (give --modality and --target),
 or a MONAI datalist (the same). Training starts from the shipped model unless --init says otherwise; --resume goes on
-after an interruption, with the same batches and the same loss curve.
+after an interruption, with the same batches and the same loss curve. The model prompts itself; with --recipe promptable
+it outlines what a box or points show.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import socket
 import threading
@@ -27,7 +27,7 @@ from monai_effsam.targets import MODALITIES, Target, own_target
 
 if TYPE_CHECKING:
     from monai_effsam.data.sets import Case
-    from monai_effsam.engines.training_run import Recipe
+    from monai_effsam.engines.recipe import PromptableRecipe, Recipe
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", metavar="PATH", help="model, run, bundle or timm trunk to start from, or 'none'"
     )
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="JSON with fields of the training recipe")
+    parser.add_argument(
+        "--recipe",
+        default="self_prompting",
+        metavar="RECIPE",
+        help="self_prompting, promptable, or a JSON file with the fields of such a recipe",
+    )
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
     parser.add_argument(
         "--epoch-length", type=int, metavar="N", help="steps an epoch (default: the recipe's)"
@@ -57,16 +62,11 @@ def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then train."""
     targets = named_targets(args)
     _check_out(args)
-    fields = _recipe_fields(args)
-    from monai_effsam.engines.training_run import Recipe
-
+    changes = _changes(args)
     cases = _cases(args, targets)
-    try:
-        recipe = Recipe(**fields)
-    except TypeError as error:
-        raise UsageError(
-            f"{args.recipe}: {error}. Fields: {', '.join(f.name for f in dataclasses.fields(Recipe))}."
-        ) from error
+    from monai_effsam.engines.recipe import read_recipe
+
+    recipe = read_recipe(args.recipe, **changes)
     table = _table(cases)
     init = _init(args)
     device = check_device(args.device)
@@ -91,20 +91,13 @@ def _check_out(args: argparse.Namespace) -> None:
         raise UsageError(f"{model}: exists. Give another --out, or --overwrite.")
 
 
-def _recipe_fields(args: argparse.Namespace) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if args.recipe:
-        try:
-            fields = json.loads(args.recipe.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise UsageError(f"{args.recipe}: not a readable JSON file ({error}).") from error
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the recipe that the command line decides."""
     for name in ("epochs", "epoch_length"):
-        if getattr(args, name) is not None:
-            if getattr(args, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected at least 1.")
-            fields[name] = getattr(args, name)
-    fields["seed"] = args.seed
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, expected at least 1.")
+    return {"epochs": args.epochs, "epoch_length": args.epoch_length, "seed": args.seed}
 
 
 def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
@@ -148,7 +141,7 @@ def _warn_of_duplicates(cases: Sequence[Case]) -> None:
 
 def _launch(
     args: argparse.Namespace,
-    recipe: Recipe,
+    recipe: Recipe | PromptableRecipe,
     cases: Sequence[Case],
     table: tuple[Target, ...],
     init: Path | None,
@@ -178,7 +171,7 @@ def _launch(
 
 def _part(
     rank: int,
-    recipe: Recipe,
+    recipe: Recipe | PromptableRecipe,
     cases: Sequence[Case],
     out: Path,
     device: str,

@@ -61,6 +61,10 @@ class Batch:
     known: Tensor
     modality: int
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(self.image.to(device), self.label.to(device), self.known.to(device), self.modality)
+
 
 def hold_out(cases: Sequence[Case], fraction: float) -> tuple[list[Case], list[Case]]:
     """Cases to train on and cases to calibrate on; whole groups, chosen by a hash of their name.

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A user simulated from labels: boxes with jitter and clicks, for training the promptable half."""
+"""A user simulated from labels: boxes with jitter and clicks, for training what can be prompted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["SimulatedPrompts", "simulate_prompts"]
+__all__ = ["SimulatedObjects", "SimulatedPrompts", "error_clicks", "simulate_objects", "simulate_prompts"]
 
 
 class SimulatedPrompts(NamedTuple):
@@ -32,6 +32,73 @@ class SimulatedPrompts(NamedTuple):
     points: Tensor | None
     labels: Tensor | None
     boxes: Tensor | None
+
+
+class SimulatedObjects(NamedTuple):
+    """N objects a picture, with a box around each and a click into it.
+
+    Attributes:
+        label: (B, N, H, W), each object alone.
+        valid: (B, N) bool; False where the picture holds nothing.
+        boxes: (B, N, 4), (x0, y0, x1, y1).
+        clicks: (B, N, 2), (x, y).
+    """
+
+    label: Tensor
+    valid: Tensor
+    boxes: Tensor
+    clicks: Tensor
+
+
+def simulate_objects(
+    label: Tensor, known: Tensor, random: np.random.RandomState, count: int, *, jitter: float = 0.015
+) -> SimulatedObjects:
+    """Draw N times a target that is there, half of the time all of it, else one connected piece.
+
+    Args:
+        label: (B, T, H, W), 0 or 1.
+        known: (B, T) bool.
+        random: source of randomness.
+        count: N.
+        jitter: standard deviation of each box side, as a fraction of the frame's side.
+    """
+    batch, _, height, width = label.shape
+    present = (label.flatten(2).amax(2) > 0) & known
+    objects = torch.zeros(batch, count, height, width)
+    boxes, clicks = torch.zeros(batch, count, 4), torch.zeros(batch, count, 2)
+    for row in range(batch):
+        there = torch.nonzero(present[row]).flatten().tolist()
+        for place in range(count if there else 0):
+            mask = label[row, there[random.randint(len(there))]].numpy() > 0.5
+            if random.rand() < 0.5:
+                mask = _piece(mask, random)
+            objects[row, place] = torch.from_numpy(mask)
+            boxes[row, place] = torch.tensor(_box(mask, random, jitter))
+            clicks[row, place] = torch.tensor(_inside(mask, random))
+    return SimulatedObjects(objects, present.any(1)[:, None].expand(-1, count), boxes, clicks)
+
+
+def error_clicks(found: Tensor, label: Tensor, random: np.random.RandomState) -> tuple[Tensor, Tensor]:
+    """A click in each mask where it is wrong, anywhere in the error ("Segment Anything", arXiv 2304.02643, A).
+
+    Args:
+        found: (B, N, h, w) bool.
+        label: (B, N, h, w) bool.
+        random: source of randomness.
+
+    Returns:
+        (x, y) in pixels of the masks, (B, N, 2), and 1 where the click says inside, 0 outside, -1 where nothing is
+        wrong, (B, N) int64.
+    """
+    places = torch.zeros(*found.shape[:2], 2)
+    sides = torch.full(found.shape[:2], -1)
+    wrong = (found != label).flatten(2).numpy()
+    for row, column in np.argwhere(wrong.any(2)):
+        cells = np.flatnonzero(wrong[row, column])
+        y, x = divmod(int(cells[random.randint(len(cells))]), found.shape[-1])
+        places[row, column] = torch.tensor([x + 0.5, y + 0.5])
+        sides[row, column] = int(label[row, column, y, x])
+    return places, sides
 
 
 def simulate_prompts(
@@ -101,17 +168,22 @@ def _box(mask: npt.NDArray[np.bool_], random: np.random.RandomState, jitter: flo
 
 
 def _clicks(mask: npt.NDArray[np.bool_], random: np.random.RandomState) -> list[list[float]]:
-    """A click inside (half of them at the deepest pixel) and, unless the mask fills the frame, one outside."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    if random.rand() < 0.5:
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    else:
-        ys, xs = np.nonzero(mask)
-        pick = random.randint(len(ys))
-        y, x = ys[pick], xs[pick]
-    clicks = [[float(x) + 0.5, float(y) + 0.5]]
+    """A click inside and, unless the mask fills the frame, one outside."""
+    clicks = [_inside(mask, random)]
     ys, xs = np.nonzero(~mask)
     if len(ys):
         pick = random.randint(len(ys))
         clicks.append([float(xs[pick]) + 0.5, float(ys[pick]) + 0.5])
     return clicks
+
+
+def _inside(mask: npt.NDArray[np.bool_], random: np.random.RandomState) -> list[float]:
+    """(x, y) in a mask, half of the time of its deepest pixel."""
+    if random.rand() < 0.5:
+        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    else:
+        ys, xs = np.nonzero(mask)
+        pick = random.randint(len(ys))
+        y, x = ys[pick], xs[pick]
+    return [float(x) + 0.5, float(y) + 0.5]

@@ -1,26 +1,18 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What a training of the self-prompting model consists of, apart from the data: sizes, rates, weights to start from."""
+"""What a training consists of, apart from the data: network, sizes, rates."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from monai_effsam.checkpoints import load_model
-from monai_effsam.checkpoints.transfer import transfer_weights
-from monai_effsam.errors import UsageError, WeightsError
-from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
-from monai_effsam.networks.nets import EspMedSam
-from monai_effsam.specs import ImageSpec, Intensity
-from monai_effsam.targets import TARGETS, Target
+from monai_effsam.errors import UsageError
+from monai_effsam.specs import ImageSpec, Intensity, Resize
+from monai_effsam.targets import MODALITIES
 
-__all__ = ["SIZES", "Recipe", "build_network", "read_recipe"]
-
-log = logging.getLogger(__name__)
+__all__ = ["RECIPES", "SIZES", "PromptableRecipe", "Recipe", "TrainingRecipe", "read_recipe"]
 
 SIZES = {
     "endoscopy": 320,
@@ -34,15 +26,14 @@ SIZES = {
 
 INTENSITIES: dict[str, Intensity] = {"ct": "tissue"}
 
+ENCODER = {"name": "timm", "model": "tf_efficientnet_lite0"}
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a training gives, apart from the data; stored with the model.
+class TrainingRecipe:
+    """What the recipes of all models share.
 
     Args:
-        encoder: options of `build_encoder`.
-        decoder: options of `QueryDecoupledDecoder`.
-        sizes: model size a modality [px].
         intensities: intensity rule of the `ImageSpec` of those modalities that have one of their own.
         mean: of the input normalisation.
         std: of the input normalisation.
@@ -56,15 +47,10 @@ class Recipe:
         warm_share: share of the steps at `warm_scale` of the model size.
         warm_scale: that scale.
         ema: momentum of the running average of the weights that is shipped.
-        held_out: share of the training groups that calibrates presence.
+        held_out: share of the training groups that is not trained on (it calibrates presence).
         seed: of everything random.
     """
 
-    encoder: dict[str, Any] = field(
-        default_factory=lambda: {"name": "timm", "model": "tf_efficientnet_lite0"}
-    )
-    decoder: dict[str, Any] = field(default_factory=lambda: {"mlp_dim": 1024, "hyper_dim": 128})
-    sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))
     intensities: dict[str, Intensity] = field(default_factory=lambda: dict(INTENSITIES))
     mean: tuple[float, float, float] = (127 / 255, 127 / 255, 127 / 255)
     std: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
@@ -83,6 +69,25 @@ class Recipe:
 
     def specs(self) -> dict[str, ImageSpec]:
         """An `ImageSpec` for each modality."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Recipe(TrainingRecipe):
+    """Everything that decides what a training of the self-prompting model gives, apart from the data.
+
+    Args:
+        encoder: options of `build_encoder`.
+        decoder: options of `QueryDecoupledDecoder`.
+        sizes: model size a modality [px].
+    """
+
+    encoder: dict[str, Any] = field(default_factory=lambda: dict(ENCODER))
+    decoder: dict[str, Any] = field(default_factory=lambda: {"mlp_dim": 1024, "hyper_dim": 128})
+    sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))
+
+    def specs(self) -> dict[str, ImageSpec]:
+        """An `ImageSpec` for each modality."""
         return {
             m: ImageSpec(size, intensity=self.intensities.get(m, "uint8"), mean=self.mean, std=self.std)
             for m, size in self.sizes.items()
@@ -93,69 +98,100 @@ class Recipe:
         return {"encoder": dict(self.encoder), "decoder": dict(self.decoder)}
 
 
-def read_recipe(path: Path | str, **changes: Any) -> Recipe:
-    """A recipe from a JSON file with fields of `Recipe`.
+@dataclass(frozen=True)
+class PromptableRecipe(TrainingRecipe):
+    """Everything that decides what a training of a promptable model gives, apart from the data.
 
     Args:
-        path: of the file.
+        encoder: options of `build_encoder`.
+        mlp_dim: hidden width of the decoder's transformer.
+        size: model size of every modality [px].
+        resize: `stretch` or `longest`, as of `ImageSpec`.
+        stride: image pixels a step of the embedding.
+        prompt_size: side of the square that points and boxes are given in [px]; None where it is `size`.
+        objects: drawn from each picture of a batch.
+        jitter: standard deviation of box sides, as a fraction of the frame.
+        rounds: share of the steps that go on to each further round of clicks.
+    """
+
+    encoder: dict[str, Any] = field(default_factory=lambda: dict(ENCODER))
+    mlp_dim: int = 1024
+    size: int = 384
+    resize: Resize = "stretch"
+    stride: int = 16
+    prompt_size: int | None = None
+    objects: int = 2
+    jitter: float = 0.015
+    rounds: tuple[float, ...] = (0.5, 0.2)
+    held_out: float = 0.0
+
+    def specs(self) -> dict[str, ImageSpec]:
+        """An `ImageSpec` for each modality."""
+        return {m: self.spec(self.intensities.get(m, "uint8")) for m in MODALITIES}
+
+    def stored_specs(self) -> dict[str, ImageSpec]:
+        """The spec of every modality, under "", and of those that want other intensities."""
+        return {"": self.spec(), **{m: self.spec(rule) for m, rule in self.intensities.items()}}
+
+    def spec(self, intensity: Intensity = "uint8") -> ImageSpec:
+        """The spec with an intensity rule."""
+        return ImageSpec(
+            self.size,
+            resize=self.resize,
+            intensity=intensity,
+            mean=self.mean,
+            std=self.std,
+            stride=self.stride,
+            prompt_size=self.prompt_size,
+        )
+
+    def network_options(self) -> dict[str, Any]:
+        """Keyword arguments of `PromptableSam`."""
+        return {
+            "image_encoder": {"modalities": 0, **self.encoder},
+            "prompt_size": self.prompt_size,
+            "mlp_dim": self.mlp_dim,
+        }
+
+
+RECIPES: dict[str, type[Recipe | PromptableRecipe]] = {
+    "self_prompting": Recipe,
+    "promptable": PromptableRecipe,
+}
+"""Kind of model -> class of its recipes."""
+
+
+def read_recipe(path: Path | str, **changes: Any) -> Recipe | PromptableRecipe:
+    """A recipe from a JSON file with its fields and, unless it is `self_prompting`, its `kind`.
+
+    Args:
+        path: of the file, or a kind alone, for its defaults.
         changes: fields that differ; None for as in the file.
 
     Raises:
-        UsageError: unreadable, or a field that no recipe has.
+        UsageError: unreadable, a kind that does not exist, or a field that no such recipe has.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(
-            f"{path}: is not a readable JSON file ({error}), expected a recipe. Restore it."
-        ) from error
+    content: dict[str, Any] = {"kind": str(path)} if str(path) in RECIPES else _read_json(Path(path))
+    kind = content.pop("kind", "self_prompting")
+    if kind not in RECIPES:
+        raise UsageError(f"{path}: kind is '{kind}', expected one of {', '.join(RECIPES)}. Mend it.")
     content |= {name: value for name, value in changes.items() if value is not None}
-    names = [f.name for f in fields(Recipe)]
+    names = [f.name for f in fields(RECIPES[kind])]
     if unknown := sorted(content.keys() - set(names)):
         raise UsageError(
             f"{path}: holds the fields {unknown}, expected some of {', '.join(names)}. Remove them."
         )
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    return Recipe(**plain)
+    return RECIPES[kind](**plain)
 
 
-def build_network(
-    recipe: Recipe, targets: Sequence[Target] = TARGETS, init: Path | str | None = None
-) -> EspMedSam:
-    """The recipe's network.
-
-    Args:
-        recipe: what to build.
-        targets: the target table.
-        init: weights to start from: a model of ours (`model.pt`, run or bundle), or a timm trunk (`.safetensors`).
-
-    Raises:
-        WeightsError: `init` does not fit.
-    """
-    init = Path(init) if init and init != "none" else None
-    if init is not None and init.suffix == ".safetensors":
-        network = EspMedSam({**recipe.encoder, "fold": False}, targets, decoder=recipe.decoder)
-        _load_trunk(network, init)
-        return network
-    network = EspMedSam(**recipe.network_options(), targets=targets)
-    if init is not None:
-        source = load_model(init)
-        state, missed = transfer_weights(
-            network.state_dict(), network.targets, source.network.state_dict(), source.targets
-        )
-        network.load_state_dict(state)
-        log.info("%s: all but %d of %d tensors taken", init, len(missed), len(state))
-    return network
-
-
-def _load_trunk(network: EspMedSam, file: Path) -> None:
-    from safetensors.torch import load_file
-
-    encoder = network.encoder
-    if not isinstance(encoder, TimmEncoder):
-        raise WeightsError(f"{file}: a timm trunk does not fit the encoder {type(encoder).__name__}.")
-    result = encoder.trunk.load_state_dict(load_file(file), strict=False)
-    lacking = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
-    if lacking:
-        raise WeightsError(f"{file}: lacks {len(lacking)} tensors of the trunk, such as {lacking[:3]}.")
-    fold_batch_norm(encoder.trunk)
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"{path}: is not a readable JSON file ({error}), expected a recipe or one of {', '.join(RECIPES)}. Mend it."
+        ) from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: holds no JSON object, expected the fields of a recipe. Mend it.")
+    return content

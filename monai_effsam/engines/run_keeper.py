@@ -7,24 +7,39 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler, ProgressBar, TensorboardLogger
+from torch import nn
 
-from monai_effsam.data.balanced import BalancedBatches
-from monai_effsam.engines.recipe import Recipe
 from monai_effsam.errors import UsageError
-from monai_effsam.networks.nets import EspMedSam
 
 __all__ = ["RunKeeper"]
 
 log = logging.getLogger(__name__)
 
 
-class RunKeeper:
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class _Recipe(Protocol):
+    """A frozen dataclass of plain values that decides what a run gives."""
+
+    @property
+    def ema(self) -> float:
+        """Momentum of the running average of the weights."""
+
+
+class _Batches(Protocol):
+    """Batches that are a pure function of the epoch, which is set before each."""
+
+    epoch: int
+
+
+class RunKeeper(Generic[_Network]):
     """Running average of the weights, checkpoints, loss log, curves and progress bar of a run.
 
     Args:
@@ -37,23 +52,23 @@ class RunKeeper:
     def __init__(
         self,
         out: Path | str,
-        recipe: Recipe,
-        network: EspMedSam,
+        recipe: _Recipe,
+        network: _Network,
         resume: bool = False,
     ) -> None:
         self.file, self.log_file = Path(out) / "checkpoint.pt", Path(out) / "losses.jsonl"
         self.network = network
         self.ema = EMAHandler(network, momentum=recipe.ema)
         self.parts: dict[str, Any] = {"network": network, "average": self.ema.ema_model}
-        self.recipe = json.dumps(asdict(recipe), sort_keys=True)
+        self.recipe = json.dumps(asdict(cast(Any, recipe)), sort_keys=True)
         self.resume = resume and self.file.is_file()
 
     @property
-    def average(self) -> EspMedSam:
+    def average(self) -> _Network:
         """The network with the averaged weights: what is shipped."""
-        return cast(EspMedSam, self.ema.ema_model)
+        return cast(_Network, self.ema.ema_model)
 
-    def attach(self, trainer: Engine, loader: BalancedBatches, optimizer: torch.optim.Optimizer) -> None:
+    def attach(self, trainer: Engine, loader: _Batches, optimizer: torch.optim.Optimizer) -> None:
         """Restore if asked to, then keep up with the trainer; only the first of several processes writes."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.parts["optimizer"] = optimizer

@@ -1,18 +1,11 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Training of the self-prompting model: one step, and the MONAI engine around it."""
+"""Training of the self-prompting model: one step."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Engine
-from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,31 +15,7 @@ from monai_effsam.losses.self_prompting import SelfPromptingLoss, masked_dice_bc
 from monai_effsam.networks.encoders import Encoded
 from monai_effsam.networks.nets import EspMedSam
 
-__all__ = ["Schedule", "SelfPromptingStep", "build_optimizer", "self_prompting_trainer"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate over the steps: a linear warm-up, then half a cosine down to nothing.
-
-    Args:
-        steps: in all.
-        warmup: of them.
-        rate: highest learning rate, of all but the pretrained trunk.
-        trunk_rate: the same of the trunk.
-    """
-
-    steps: int
-    warmup: int = 100
-    rate: float = 1e-3
-    trunk_rate: float = 3e-4
-
-    def factor(self, step: int) -> float:
-        """Share of the highest rate at a step, 0..1."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+__all__ = ["SelfPromptingStep"]
 
 
 class SelfPromptingStep(nn.Module):
@@ -119,78 +88,3 @@ class SelfPromptingStep(nn.Module):
         mask = masked_dice_bce(logits, soft, valid)
         gap = found.quality[rows, target][:, None] - thresholded_iou(logits.detach(), soft)
         return mask + 0.2 * (gap.square() * valid).sum() / valid.sum()
-
-
-def build_optimizer(network: EspMedSam, schedule: Schedule, weight_decay: float = 0.01) -> torch.optim.AdamW:
-    """AdamW with the trunk at its own rate; norms, biases, queries and tokens do not decay."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not name.endswith(("mask_query.weight", "token"))
-            groups.setdefault((".trunk." in name, decays), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": schedule.trunk_rate if trunk else schedule.rate,
-                "base_lr": schedule.trunk_rate if trunk else schedule.rate,
-                "weight_decay": weight_decay if decays else 0.0,
-            }
-            for (trunk, decays), parameters in groups.items()
-        ]
-    )
-
-
-def self_prompting_trainer(  # noqa: PLR0913  as MONAI's trainers
-    step: nn.Module,
-    loader: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    *,
-    epochs: int,
-    epoch_length: int,
-    device: torch.device | str = "cpu",
-    gradient_limit: float = 5.0,
-    handlers: Sequence[Any] = (),
-) -> SupervisedTrainer:
-    """A MONAI trainer of the self-prompting model.
-
-    Args:
-        step: `SelfPromptingStep`, bare or wrapped for data parallelism.
-        loader: gives `Batch`es.
-        optimizer: its groups carry `base_lr`.
-        schedule: learning rate by step.
-        epochs: to train.
-        epoch_length: steps of each.
-        device: to train on.
-        gradient_limit: norm at which gradients are clipped.
-        handlers: MONAI handlers.
-    """
-
-    def iterate(engine: Engine, batch: Batch) -> dict[str, float]:
-        index = engine.state.iteration - 1
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * schedule.factor(index)
-        step.train()
-        optimizer.zero_grad(set_to_none=True)
-        terms = step(_to(batch, device), index)
-        terms["loss"].backward()
-        nn.utils.clip_grad_norm_(step.parameters(), gradient_limit)
-        optimizer.step()
-        return {name: float(value.detach()) for name, value in terms.items()}
-
-    return SupervisedTrainer(
-        device=torch.device(device),
-        max_epochs=epochs,
-        train_data_loader=loader,
-        network=step,
-        optimizer=optimizer,
-        loss_function=nn.Identity(),
-        epoch_length=epoch_length,
-        iteration_update=iterate,
-        train_handlers=list(handlers) or None,
-    )
-
-
-def _to(batch: Batch, device: torch.device | str) -> Batch:
-    return Batch(batch.image.to(device), batch.label.to(device), batch.known.to(device), batch.modality)

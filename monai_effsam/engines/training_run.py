@@ -1,12 +1,12 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A whole training run of the self-prompting model, and its parts, which bundles name one by one."""
+"""A whole training run, and its parts, which bundles name one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ignite.distributed as idist
 import torch
@@ -18,23 +18,21 @@ from monai_effsam.checkpoints import save_model
 from monai_effsam.data.balanced import BalancedBatches, LabelledSlice
 from monai_effsam.data.sets import Case
 from monai_effsam.data.training_slices import TrainingSlices
+from monai_effsam.engines.build import build_network, build_promptable
 from monai_effsam.engines.calibration import calibrate_presence
-from monai_effsam.engines.recipe import SIZES, Recipe, build_network
+from monai_effsam.engines.optimisation import Schedule, build_optimizer, step_trainer
+from monai_effsam.engines.promptable import PromptableStep, PromptSettings
+from monai_effsam.engines.recipe import PromptableRecipe, Recipe, TrainingRecipe
 from monai_effsam.engines.run_keeper import RunKeeper
-from monai_effsam.engines.self_prompting import (
-    Schedule,
-    SelfPromptingStep,
-    build_optimizer,
-    self_prompting_trainer,
-)
-from monai_effsam.networks.nets import EspMedSam
+from monai_effsam.engines.self_prompting import SelfPromptingStep
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.targets import TARGETS, Target
 
-__all__ = ["SIZES", "Recipe", "build_loader", "build_network", "build_trainer", "finish_run", "train"]
+__all__ = ["build_loader", "build_trainer", "finish_run", "train"]
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | PromptableRecipe,
     cases: Sequence[Case],
     out: Path,
     *,
@@ -51,7 +49,7 @@ def train(
         cases: training cases (never validation ones).
         out: run folder: `checkpoint.pt`, `losses.jsonl`, TensorBoard events, `model.pt`.
         targets: the target table.
-        init: see `build_network`.
+        init: see `build_network` and `build_promptable`.
         resume: continue from `out/checkpoint.pt` if it is there.
         device: to train on.
         card: further entries for `model.json`.
@@ -61,22 +59,28 @@ def train(
     """
     set_determinism(recipe.seed + idist.get_rank())
     dataset = TrainingSlices(cases, recipe.specs(), targets, held_out=recipe.held_out)
-    network = build_network(recipe, targets, init).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loader = build_loader(recipe, dataset.slices, network.modalities)
+    network: EspMedSam | PromptableSam
+    if isinstance(recipe, PromptableRecipe):
+        network = build_promptable(recipe, init)
+    else:
+        network = build_network(recipe, targets, init)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    modalities = tuple(dict.fromkeys(target.modality for target in targets))
+    loader = build_loader(recipe, dataset.slices, modalities)
     keeper = RunKeeper(out, recipe, network, resume)
     trainer = build_trainer(recipe, network, loader, keeper, max_epochs=recipe.epochs, device=device)
     return finish_run(trainer, keeper, recipe, dataset, out / "model.pt", card=card)
 
 
 def build_loader(
-    recipe: Recipe, slices: Sequence[LabelledSlice], modalities: Sequence[str]
+    recipe: TrainingRecipe, slices: Sequence[LabelledSlice], modalities: Sequence[str]
 ) -> BalancedBatches:
     """The batches that a recipe draws from some slices, in this process.
 
     Args:
         recipe: its weights count only if they name at least one of the sets at hand.
         slices: to draw from.
-        modalities: the network's, in its order.
+        modalities: of the target table, in its order.
     """
     steps = recipe.epochs * recipe.epoch_length
     at_hand = {name for s in slices for name in (s.stratum, s.stratum.split("/")[0])}
@@ -95,10 +99,10 @@ def build_loader(
 
 
 def build_trainer(
-    recipe: Recipe,
-    network: EspMedSam,
+    recipe: Recipe | PromptableRecipe,
+    network: EspMedSam | PromptableSam,
     loader: BalancedBatches,
-    keeper: RunKeeper,
+    keeper: RunKeeper[Any],
     *,
     max_epochs: int,
     device: torch.device | str = "cpu",
@@ -118,10 +122,10 @@ def build_trainer(
     steps = recipe.epochs * recipe.epoch_length
     schedule = Schedule(steps, min(100, steps // 5), recipe.rate, recipe.trunk_rate)
     optimizer = build_optimizer(network, schedule, recipe.weight_decay)
-    step: nn.Module = SelfPromptingStep(network, seed=recipe.seed)
+    step = _step(recipe, network)
     if idist.get_world_size() > 1:
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True)
-    trainer = self_prompting_trainer(
+    trainer = step_trainer(
         step,
         loader,
         optimizer,
@@ -135,16 +139,24 @@ def build_trainer(
     return trainer
 
 
+def _step(recipe: Recipe | PromptableRecipe, network: EspMedSam | PromptableSam) -> nn.Module:
+    """The step that trains this kind of network."""
+    if isinstance(network, EspMedSam) or not isinstance(recipe, PromptableRecipe):
+        return SelfPromptingStep(cast(EspMedSam, network), seed=recipe.seed)
+    settings = PromptSettings(recipe.objects, recipe.jitter, recipe.rounds)
+    return PromptableStep(network, settings, seed=recipe.seed)
+
+
 def finish_run(
     trainer: SupervisedTrainer,
-    keeper: RunKeeper,
-    recipe: Recipe,
+    keeper: RunKeeper[Any],
+    recipe: Recipe | PromptableRecipe,
     dataset: TrainingSlices,
     path: Path | str,
     *,
     card: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train what is left to train, calibrate the averaged network and write it.
+    """Train what is left to train, calibrate the averaged network if it tells presence, and write it.
 
     Args:
         trainer: of `build_trainer`.
@@ -160,13 +172,12 @@ def finish_run(
     if trainer.state.epoch < trainer.state.max_epochs:
         trainer.run()
     if idist.get_rank() == 0:
+        content: dict[str, Any] = {"recipe": asdict(recipe), "data": dataset.summary(), **(card or {})}
         specs = recipe.specs()
-        content = {
-            "recipe": asdict(recipe),
-            "calibration": calibrate_presence(keeper.average, dataset.held, specs),
-            "data": dataset.summary(),
-            **(card or {}),
-        }
+        if isinstance(recipe, PromptableRecipe):
+            specs = recipe.stored_specs()
+        else:
+            content["calibration"] = calibrate_presence(keeper.average, dataset.held, specs)
         save_model(Path(path), keeper.average, specs, recipe.network_options(), content)
     idist.barrier()
     return Path(path)

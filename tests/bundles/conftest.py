@@ -15,7 +15,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_effsam.checkpoints import save_model
-from monai_effsam.engines.recipe import build_network, read_recipe
+from monai_effsam.engines.build import build_network
+from monai_effsam.engines.recipe import read_recipe
 
 SMALL = {
     "encoder": {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},

@@ -11,7 +11,8 @@ import cv2
 import pytest
 
 from monai_effsam.checkpoints import load_model
-from monai_effsam.engines.recipe import build_network, read_recipe
+from monai_effsam.engines.build import build_network
+from monai_effsam.engines.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

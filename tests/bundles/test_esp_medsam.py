@@ -10,7 +10,8 @@ import torch
 
 from monai_effsam.checkpoints import load_model, save_model
 from monai_effsam.data.sets import read_sets
-from monai_effsam.engines.recipe import build_network, read_recipe
+from monai_effsam.engines.build import build_network
+from monai_effsam.engines.recipe import read_recipe
 from monai_effsam.engines.training_run import train
 
 

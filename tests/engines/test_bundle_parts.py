@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine
 
 from monai_effsam.checkpoints import save_model
+from monai_effsam.engines.build import build_network
 from monai_effsam.engines.bundle_parts import (
     TargetDice,
     bundle_specs,
@@ -19,7 +20,7 @@ from monai_effsam.engines.bundle_parts import (
     labelled_items,
     modality_choices,
 )
-from monai_effsam.engines.recipe import Recipe, build_network, read_recipe
+from monai_effsam.engines.recipe import Recipe, read_recipe
 from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
 from monai_effsam.targets import TARGETS
 
@@ -83,7 +84,9 @@ def test_a_recipe_is_read_with_changes(tmp_path):
     path.write_text(json.dumps({"epochs": 4, "mean": [0, 0, 0], "seed": 3}))
     assert read_recipe(path, epochs=2, seed=None) == Recipe(epochs=2, mean=(0, 0, 0), seed=3)
     path.write_text(json.dumps({"epoch": 4}))
-    with pytest.raises(UsageError, match=r"holds the fields \['epoch'\], expected some of encoder, decoder"):
+    with pytest.raises(
+        UsageError, match=r"holds the fields \['epoch'\], expected some of .*encoder, decoder"
+    ):
         read_recipe(path)
     with pytest.raises(UsageError, match="is not a readable JSON file"):
         read_recipe(tmp_path / "missing.json")

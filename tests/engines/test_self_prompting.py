@@ -6,12 +6,8 @@ import torch
 from ignite.engine import Events
 
 from monai_effsam.data.balanced import Batch
-from monai_effsam.engines.self_prompting import (
-    Schedule,
-    SelfPromptingStep,
-    build_optimizer,
-    self_prompting_trainer,
-)
+from monai_effsam.engines.optimisation import Schedule, build_optimizer, step_trainer
+from monai_effsam.engines.self_prompting import SelfPromptingStep
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.targets import Target
 
@@ -111,7 +107,7 @@ def test_training_lowers_the_loss_and_follows_the_schedule(network):
     schedule = Schedule(steps=16, warmup=2, rate=3e-3, trunk_rate=1e-3)
     optimizer = build_optimizer(network, schedule)
     losses, rates = [], []
-    trainer = self_prompting_trainer(
+    trainer = step_trainer(
         SelfPromptingStep(network, prompted_share=0.2),
         [batch()] * 8,
         optimizer,

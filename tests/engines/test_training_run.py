@@ -11,7 +11,8 @@ from ignite.engine import Engine
 
 from monai_effsam.checkpoints import load_model
 from monai_effsam.cli.main import main
-from monai_effsam.engines.recipe import Recipe, build_network
+from monai_effsam.engines.build import build_network
+from monai_effsam.engines.recipe import Recipe
 from monai_effsam.engines.run_keeper import RunKeeper
 
 

@@ -45,6 +45,7 @@ class PromptableSam(nn.Module):
     Args:
         image_encoder: an image encoder without modality controllers, or the options of `build_encoder`.
         prompt_size: side of the square in which points and boxes are given [px]; None for the encoder's image.
+        mlp_dim: hidden width of the decoder's transformer; 2048 in SAM.
 
     Example:
         >>> net = PromptableSam({"name": "tiny_vit"})
@@ -54,7 +55,11 @@ class PromptableSam(nn.Module):
     """
 
     def __init__(
-        self, image_encoder: ImageEncoder | Mapping[str, Any], *, prompt_size: int | None = None
+        self,
+        image_encoder: ImageEncoder | Mapping[str, Any],
+        *,
+        prompt_size: int | None = None,
+        mlp_dim: int = 2048,
     ) -> None:
         """Build; no weights are loaded."""
         super().__init__()
@@ -72,7 +77,9 @@ class PromptableSam(nn.Module):
         )
         self.mask_decoder = modeling.MaskDecoder(
             num_multimask_outputs=3,
-            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=2048, num_heads=8),
+            transformer=modeling.TwoWayTransformer(
+                depth=2, embedding_dim=width, mlp_dim=mlp_dim, num_heads=8
+            ),
             transformer_dim=width,
             iou_head_depth=3,
             iou_head_hidden_dim=256,

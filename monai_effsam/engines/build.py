@@ -1,0 +1,98 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The network of a recipe, with the weights that its training starts from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from monai_effsam.checkpoints import load_model
+from monai_effsam.checkpoints.transfer import promptable_weights, transfer_weights
+from monai_effsam.engines.recipe import PromptableRecipe, Recipe
+from monai_effsam.errors import WeightsError
+from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
+from monai_effsam.targets import TARGETS, Target
+
+__all__ = ["build_network", "build_promptable", "load_trunk"]
+
+log = logging.getLogger(__name__)
+
+
+def build_network(
+    recipe: Recipe, targets: Sequence[Target] = TARGETS, init: Path | str | None = None
+) -> EspMedSam:
+    """The recipe's self-prompting network.
+
+    Args:
+        recipe: what to build.
+        targets: the target table.
+        init: weights to start from: a model of ours (`model.pt`, run or bundle), or a timm trunk (`.safetensors`).
+
+    Raises:
+        WeightsError: `init` does not fit.
+    """
+    init = Path(init) if init and init != "none" else None
+    if init is not None and init.suffix == ".safetensors":
+        network = EspMedSam({**recipe.encoder, "fold": False}, targets, decoder=recipe.decoder)
+        load_trunk(network.encoder, init)
+        return network
+    network = EspMedSam(**recipe.network_options(), targets=targets)
+    if init is not None:
+        source = load_model(init)
+        state, missed = transfer_weights(
+            network.state_dict(), network.targets, source.network.state_dict(), source.targets
+        )
+        network.load_state_dict(state)
+        log.info("%s: all but %d of %d tensors taken", init, len(missed), len(state))
+    return network
+
+
+def build_promptable(recipe: PromptableRecipe, init: Path | str | None = None) -> PromptableSam:
+    """The recipe's promptable network.
+
+    Args:
+        recipe: what to build.
+        init: weights to start from: a model of ours of either kind, of which is taken what fits, or a timm trunk
+            (`.safetensors`).
+
+    Raises:
+        WeightsError: `init` does not fit.
+    """
+    init = Path(init) if init and init != "none" else None
+    options = recipe.network_options()
+    if init is not None and init.suffix == ".safetensors":
+        network = PromptableSam(**{**options, "image_encoder": {**options["image_encoder"], "fold": False}})
+        load_trunk(network.image_encoder, init)
+        return network
+    network = PromptableSam(**options)
+    if init is not None:
+        own = network.state_dict()
+        taken = promptable_weights(own, load_model(init).network.state_dict())
+        if not any(name.startswith("image_encoder.") for name in taken):
+            raise WeightsError(
+                f"{init}: no tensor fits the recipe's encoder, expected a model with the like. Choose one, or 'none'."
+            )
+        network.load_state_dict({**own, **taken})
+        log.info("%s: %d of %d tensors taken", init, len(taken), len(own))
+    return network
+
+
+def load_trunk(encoder: nn.Module, file: Path) -> None:
+    """Weights of a timm trunk into an encoder that was built with `fold=False`, and fold it.
+
+    Raises:
+        WeightsError: another encoder, or tensors that are missing.
+    """
+    from safetensors.torch import load_file
+
+    if not isinstance(encoder, TimmEncoder):
+        raise WeightsError(f"{file}: a timm trunk does not fit the encoder {type(encoder).__name__}.")
+    result = encoder.trunk.load_state_dict(load_file(file), strict=False)
+    lacking = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
+    if lacking:
+        raise WeightsError(f"{file}: lacks {len(lacking)} tensors of the trunk, such as {lacking[:3]}.")
+    fold_batch_norm(encoder.trunk)
