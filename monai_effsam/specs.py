@@ -15,6 +15,9 @@ from typing import Any, Literal, get_args
 from monai_effsam.errors import SpecError, UsageError
 
 __all__ = [
+    "ANY_MODALITY",
+    "PROMPTABLE",
+    "SELF_PROMPTING",
     "ImageSpec",
     "Intensity",
     "Interpolation",
@@ -23,7 +26,14 @@ __all__ = [
     "PromptRule",
     "Prompts",
     "Resize",
+    "spec_of",
 ]
+
+SELF_PROMPTING, PROMPTABLE = "self_prompting", "promptable"
+"""Kinds of models, as their files tell: one outlines its targets by itself, the other what it is prompted for."""
+
+ANY_MODALITY = ""
+"""Under this stands the `ImageSpec` of every modality that a promptable model has no own one for."""
 
 Resize = Literal["stretch", "longest"]
 Intensity = Literal["uint8", "minmax", "tissue"]
@@ -151,6 +161,20 @@ class ImageSpec:
             )
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+
+def spec_of(specs: Mapping[str, ImageSpec], modality: str | None = None) -> ImageSpec:
+    """The spec of a modality, else that of any.
+
+    Raises:
+        SpecError: there is neither.
+    """
+    for name in (modality, ANY_MODALITY):
+        if name is not None and name in specs:
+            return specs[name]
+    raise SpecError(
+        f"ImageSpec: none for modality '{modality or 'any'}', expected one of {', '.join(specs)}. Name one of them."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,23 @@ def tiny_model(scatter: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
+def tiny_promptable(scatter: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model.pt` of a small random `PromptableSam` with a spec of its own for CT and another for all else."""
+    import torch
+
+    from monai_effsam.checkpoints import save_model
+    from monai_effsam.networks.nets import PromptableSam
+    from monai_effsam.specs import ImageSpec
+
+    torch.manual_seed(0)
+    encoder = {"name": "sam_vit", "size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": [1]}
+    options = {"image_encoder": encoder, "prompt_size": None}
+    specs = {"": ImageSpec(64, "longest", mask_rule="frame"), "ct": ImageSpec(64, intensity="tissue")}
+    network = scatter(PromptableSam(**options))
+    return save_model(tmp_path_factory.mktemp("promptable") / "model.pt", network, specs, options)
+
+
+@pytest.fixture(scope="session")
 def tiny_exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `tiny_model` exports to, for both runtimes."""
     pytest.importorskip("onnxruntime")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from monai_effsam.checkpoints.description import check_spec, is_described
 from monai_effsam.checkpoints.families import FAMILIES, OWN_FAMILY, published_as
-from monai_effsam.checkpoints.model_file import find_model, fit_weights, load_model
+from monai_effsam.checkpoints.model_file import LoadedModel, find_model, fit_weights, read_model
 from monai_effsam.checkpoints.reading import md5_of, read_plain
 from monai_effsam.checkpoints.recognise import Layout, plain_state, recognise, without_unused
 from monai_effsam.errors import UnknownNameError, WeightsError
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import ANY_MODALITY, ImageSpec
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 
@@ -28,14 +29,15 @@ class LoadedCheckpoint:
     """A network ready to run, and what is known of the file that it came from.
 
     Args:
-        network: in eval mode; `EspMedSam` for models of this package, else `PromptableSam`.
-        specs: modality -> how the network wants its input; a promptable network has one, under "".
+        network: in eval mode.
+        specs: modality -> how the network wants its input; under "" that of all which are not named.
         family: name in `FAMILIES`, or `effsam`.
         layout: what keys and shapes tell, `vit_b` for one.
         licence: of the weights, as their authors state it.
         sha256: of the file.
         path: of the file.
         doubts: other families that this file may be of and that want another input; empty where it is known.
+        own: of a model of this package all that its `model.json` tells; None for weights of others.
     """
 
     network: PromptableSam | EspMedSam
@@ -46,11 +48,12 @@ class LoadedCheckpoint:
     sha256: str
     path: Path
     doubts: tuple[str, ...] = ()
+    own: LoadedModel | None = None
 
     @property
     def spec(self) -> ImageSpec:
-        """The only spec, or that of the first modality."""
-        return next(iter(self.specs.values()))
+        """The spec of any modality, or that of the first."""
+        return self.specs.get(ANY_MODALITY) or next(iter(self.specs.values()))
 
 
 def load_checkpoint(
@@ -79,11 +82,13 @@ def load_checkpoint(
     if family is not None and family not in (*FAMILIES, OWN_FAMILY):
         raise UnknownNameError("family", family, (*FAMILIES, OWN_FAMILY))
     file = find_model(Path(path))
+    if is_described(file):
+        return _own(file, family, sha256, spec)
     content, found = read_plain(file, sha256)
     state = plain_state(content, file)
     layout = recognise(state, file)
     if layout.families == (OWN_FAMILY,):
-        return _own(file, family, found, spec)
+        return _own(file, family, sha256, spec)
     chosen, doubts = _choose(file, found, layout, family)
     wanted = spec or replace(FAMILIES[chosen].spec, size=layout.size)
     if doubts and spec is None:
@@ -96,22 +101,22 @@ def load_checkpoint(
         )
     network = _build(state, layout, wanted, file)
     return LoadedCheckpoint(
-        network, {"": wanted}, chosen, layout.name, FAMILIES[chosen].licence, found, file, doubts
+        network, {ANY_MODALITY: wanted}, chosen, layout.name, FAMILIES[chosen].licence, found, file, doubts
     )
 
 
-def _own(file: Path, family: str | None, sha256: str, spec: ImageSpec | None) -> LoadedCheckpoint:
+def _own(file: Path, family: str | None, sha256: str | None, spec: ImageSpec | None) -> LoadedCheckpoint:
     """A model of this package, with the description beside it."""
     if family not in (None, OWN_FAMILY):
         raise WeightsError(
-            f"{file}: has the keys of a model of this package, expected those of {FAMILIES[family].title}. "
-            "Give no family."
+            f"{file}: is a model of this package, expected a checkpoint of {FAMILIES[family].title}. Give no family."
         )
     if spec is not None:
         raise WeightsError(f"{file}: has specs in its model.json, expected none to be given. Leave spec out.")
-    model = load_model(file)
+    model, found = read_model(file, sha256)
     licence = str(model.card.get("licence") or model.card.get("terms") or "see the model card of its bundle")
-    return LoadedCheckpoint(model.network, model.specs, OWN_FAMILY, "esp_medsam", licence, sha256, file)
+    layout = "promptable_sam" if model.promptable else "esp_medsam"
+    return LoadedCheckpoint(model.network, model.specs, OWN_FAMILY, layout, licence, found, file, own=model)
 
 
 def _choose(file: Path, sha256: str, layout: Layout, family: str | None) -> tuple[str, tuple[str, ...]]:
@@ -137,13 +142,6 @@ def _choose(file: Path, sha256: str, layout: Layout, family: str | None) -> tupl
 def _build(state: Mapping[str, Tensor], layout: Layout, spec: ImageSpec, file: Path) -> PromptableSam:
     """The network of a layout with these weights, in eval mode."""
     network = PromptableSam(layout.encoder, prompt_size=spec.prompt_size)
-    encoder = network.image_encoder
-    sizes = encoder.fixed_size or f"a multiple of {encoder.size_divisor}"
-    fits = spec.size == sizes if encoder.fixed_size else spec.size % encoder.size_divisor == 0
-    if not fits or spec.stride != encoder.stride:
-        raise WeightsError(
-            f"{file}: ImageSpec has size {spec.size} and stride {spec.stride}, expected size {sizes} and stride "
-            f"{encoder.stride}. Use the spec that the weights were trained with."
-        )
+    check_spec(network, spec, f"{file}: ImageSpec", "Use the spec that the weights were trained with.")
     fit_weights(network, without_unused(state), file, "Use the file as its authors published it.")
     return network.eval()

@@ -1,14 +1,15 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Model files of this package: `model.pt`, a plain state dict, and `model.json` beside it, all that it needs to run.
 
-`model.json` holds the network's options, an `ImageSpec` for each modality, the target table, the sha256 of `model.pt`
-and whatever else belongs on a model card (data, terms, recipe, metrics).
+`model.json` holds the kind of model, the network's options, an `ImageSpec` for each modality, the target table, the
+sha256 of `model.pt` and whatever else belongs on a model card (data, terms, recipe, metrics). The `ImageSpec` under ""
+of a promptable model is that of every modality which has none of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_effsam.checkpoints.description import FORMAT, build_described, read_card
 from monai_effsam.checkpoints.reading import read_plain, sha256_of
 from monai_effsam.errors import WeightsError
-from monai_effsam.networks.nets import EspMedSam
-from monai_effsam.specs import ImageSpec
-from monai_effsam.targets import Target, targets_from_json
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
+from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING, ImageSpec
+from monai_effsam.targets import TARGETS, Target
 
-__all__ = ["LoadedModel", "find_model", "fit_weights", "load_model", "load_state", "read_card", "save_model"]
-
-FORMAT = 1
+__all__ = [
+    "LoadedModel",
+    "find_model",
+    "fit_weights",
+    "load_model",
+    "load_state",
+    "read_model",
+    "save_model",
+]
 
 
 @dataclass(frozen=True)
@@ -33,26 +41,32 @@ class LoadedModel:
 
     Args:
         network: in eval mode.
-        specs: an `ImageSpec` for each modality name.
-        targets: the target table it was trained with.
+        specs: an `ImageSpec` for each modality name; of a promptable network under "" that of all others.
+        targets: the target table it was trained with; of a promptable network it only names mask values.
         card: the whole of `model.json`.
         path: of `model.pt`.
     """
 
-    network: EspMedSam
+    network: EspMedSam | PromptableSam
     specs: Mapping[str, ImageSpec]
     targets: tuple[Target, ...]
     card: dict[str, Any]
     path: Path
 
+    @property
+    def promptable(self) -> bool:
+        """Whether it outlines what it is prompted for, and nothing by itself."""
+        return isinstance(self.network, PromptableSam)
+
 
 def save_model(
     path: Path,
-    network: EspMedSam,
+    network: EspMedSam | PromptableSam,
     specs: Mapping[str, ImageSpec],
     options: Mapping[str, Any],
     card: Mapping[str, Any] | None = None,
     *,
+    targets: Sequence[Target] = TARGETS,
     half: bool = True,
 ) -> Path:
     """Write `model.pt` and `model.json`, each whole or not at all.
@@ -60,9 +74,11 @@ def save_model(
     Args:
         path: of `model.pt`; the JSON file gets the same stem.
         network: to be stored.
-        specs: an `ImageSpec` for each modality name.
-        options: keyword arguments that build the network again: `encoder`, `decoder` ...
+        specs: an `ImageSpec` for each modality name; of a promptable network one under "" for all others.
+        options: keyword arguments that build the network again: `encoder`, `decoder` ..., or `image_encoder` and
+            `prompt_size` of a promptable one.
         card: further entries of `model.json`.
+        targets: target table of a promptable network; a self-prompting one has its own.
         half: store floating point weights in 16 bits.
 
     Returns:
@@ -72,11 +88,15 @@ def save_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(state, part)
+    promptable = isinstance(network, PromptableSam)
     content = {
         "format": FORMAT,
+        "kind": PROMPTABLE if promptable else SELF_PROMPTING,
         "network": dict(options),
         "specs": {name: spec.to_json() for name, spec in specs.items()},
-        "targets": [t.to_json() for t in network.targets],
+        "targets": [
+            t.to_json() for t in (targets if isinstance(network, PromptableSam) else network.targets)
+        ],
         "sha256": sha256_of(part),
         **(card or {}),
     }
@@ -98,65 +118,23 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedMo
     Raises:
         WeightsError: a file is missing, damaged, of another version, or the weights do not fit the network.
     """
-    file = find_model(Path(path))
-    card = read_card(file)
-    state = load_state(file, card.get("sha256"))
-    network, specs = _described(card, file.with_suffix(".json"))
-    fit_weights(network, state, file)
-    network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return LoadedModel(network, specs, network.targets, card, file)
+    model, _ = read_model(find_model(Path(path)))
+    model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
-def _described(card: Mapping[str, Any], meta: Path) -> tuple[EspMedSam, dict[str, ImageSpec]]:
-    """The network, with no weights yet, and the specs that a description asks for."""
-    try:
-        specs = {name: ImageSpec.from_json(values) for name, values in card["specs"].items()}
-        network = EspMedSam(**{**card["network"], "targets": targets_from_json(card["targets"])})
-    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
-        raise WeightsError(
-            f"{meta}: describes no network of this package ({error}). Restore it from where the model came from."
-        ) from error
-    for name in network.modalities:
-        divisor = network.encoder.size_divisor
-        if name not in specs or specs[name].size % divisor:
-            found = f"of size {specs[name].size}" if name in specs else "missing"
-            raise WeightsError(
-                f"{meta}: ImageSpec of {name} is {found}, expected one with a size that is a multiple of {divisor}. "
-                "Restore it from where the model came from."
-            )
-    return network, specs
+def read_model(file: Path, sha256: str | None = None) -> tuple[LoadedModel, str]:
+    """The model of a `model.pt`, and the file's sha256; errors as of `load_model`.
 
-
-def read_card(file: Path) -> dict[str, Any]:
-    """The `model.json` beside a `model.pt`.
-
-    Raises:
-        WeightsError: it is missing, not JSON, or of a newer format.
+    Args:
+        file: of weights, with its description beside it.
+        sha256: checksum that it must have, besides the one that its description tells.
     """
-    meta = file.with_suffix(".json")
-    try:
-        card = json.loads(meta.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(
-            f"{meta}: cannot be read ({error.strerror}). It belongs beside {file.name}."
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(
-            f"{meta}: is not JSON ({error}). Restore it from where the model came from."
-        ) from error
-    lacking = sorted(
-        {"format", "network", "specs", "targets"} - (card.keys() if isinstance(card, dict) else set())
-    )
-    if lacking:
-        raise WeightsError(
-            f"{meta}: lacks {', '.join(lacking)}, expected the description of a model. Restore it from where the "
-            "model came from."
-        )
-    if not isinstance(card["format"], int) or card["format"] > FORMAT:
-        raise WeightsError(
-            f"{meta}: format is {card['format']}, expected at most {FORMAT}. Update the package to use this model."
-        )
-    return dict(card)
+    card = read_card(file)
+    content, found = read_plain(file, sha256, card.get("sha256"))
+    network, specs, targets = build_described(card, file.with_suffix(".json"))
+    fit_weights(network, _plain(content, file), file)
+    return LoadedModel(network.eval(), specs, targets, card, file), found
 
 
 def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
@@ -165,12 +143,16 @@ def load_state(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, damaged, wrong checksum, or a pickle that wants to run code.
     """
-    state, _ = read_plain(file, sha256)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    return _plain(read_plain(file, sha256)[0], file)
+
+
+def _plain(content: Any, file: Path) -> dict[str, Tensor]:
+    """The content of a file, if it is a state dict."""
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(
             f"{file}: holds no plain state dict of tensors. Export the network's state_dict alone."
         )
-    return state
+    return content
 
 
 def fit_weights(

@@ -19,30 +19,35 @@ __all__ = ["md5_of", "read_plain", "sha256_of"]
 _SHOWN = 12  # digits of a checksum in a message
 
 
-def read_plain(file: Path, sha256: str | None = None) -> tuple[Any, str]:
+def read_plain(file: Path, *checksums: str | None) -> tuple[Any, str]:
     """What a file of `torch.save` holds, and the file's sha256; only tensors, numbers, texts, lists and dictionaries.
 
     Args:
         file: to be read.
-        sha256: what its checksum must be, 64 hexadecimal digits; None for anything.
+        checksums: each what its sha256 must be, 64 hexadecimal digits; None for anything.
 
     Raises:
         WeightsError: missing, damaged, wrong checksum, or a pickle that wants to run code.
-        UsageError: `sha256` is no checksum.
+        UsageError: one of `checksums` is none.
     """
-    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise UsageError(f"sha256 is '{sha256}', expected 64 hexadecimal digits. Copy the whole checksum.")
+    wanted = [checksum for checksum in checksums if checksum]
+    for checksum in wanted:
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
+            raise UsageError(
+                f"sha256 is '{checksum}', expected 64 hexadecimal digits. Copy the whole checksum."
+            )
     try:
         found = sha256_of(file)
     except OSError as error:
         raise WeightsError(
             f"{file}: cannot be read ({error.strerror}). Give a file of weights, a run or a bundle."
         ) from error
-    if sha256 and found != sha256.lower():
-        raise WeightsError(
-            f"{file}: sha256 is {found[:_SHOWN]}..., expected {sha256[:_SHOWN].lower()}...; the file is damaged or was "
-            "exchanged. Restore it from where the model came from."
-        )
+    for checksum in wanted:
+        if found != checksum.lower():
+            raise WeightsError(
+                f"{file}: sha256 is {found[:_SHOWN]}..., expected {checksum[:_SHOWN].lower()}...; the file is damaged "
+                "or was exchanged. Restore it from where the model came from."
+            )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are refused below

@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
     source = args.model or default_model_path()
     if not source.exists():
         raise UsageError(f"{source}: is missing, expected a model.pt, a training run or a bundle folder.")
-    from monai_effsam.checkpoints import load_checkpoint, load_model
+    from monai_effsam.checkpoints import load_checkpoint
     from monai_effsam.inference.export import export_model, parity
 
     checkpoint = load_checkpoint(source, family=args.family)
-    model = load_model(source) if checkpoint.family == "effsam" else checkpoint
+    model = checkpoint.own or checkpoint
     folder = export_model(model, args.out, runtimes, overwrite=args.overwrite)
     differences = {name: parity(model, folder, name) for name in runtimes}
     if args.json:

@@ -43,6 +43,10 @@ def build_network(
     network = EspMedSam(**recipe.network_options(), targets=targets)
     if init is not None:
         source = load_model(init)
+        if source.promptable:
+            raise WeightsError(
+                f"{source.path}: is a promptable model, expected a self-prompting one to start from. Name another."
+            )
         state, missed = transfer_weights(
             network.state_dict(), network.targets, source.network.state_dict(), source.targets
         )

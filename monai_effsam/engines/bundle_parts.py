@@ -15,7 +15,8 @@ from ignite.engine import Engine, Events
 from torch import distributed
 
 from monai_effsam.checkpoints import load_state
-from monai_effsam.checkpoints.model_file import fit_weights, read_card
+from monai_effsam.checkpoints.description import read_card
+from monai_effsam.checkpoints.model_file import fit_weights
 from monai_effsam.data.io import find_inputs, write_bytes, write_mask
 from monai_effsam.data.pairs import read_pairs
 from monai_effsam.data.sets import read_datalist, read_sets

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_effsam.errors import UsageError
-from monai_effsam.specs import ImageSpec, Intensity, Resize
+from monai_effsam.specs import ANY_MODALITY, PROMPTABLE, SELF_PROMPTING, ImageSpec, Intensity, Resize
 from monai_effsam.targets import MODALITIES
 
 __all__ = ["RECIPES", "SIZES", "PromptableRecipe", "Recipe", "TrainingRecipe", "read_recipe"]
@@ -130,8 +130,8 @@ class PromptableRecipe(TrainingRecipe):
         return {m: self.spec(self.intensities.get(m, "uint8")) for m in MODALITIES}
 
     def stored_specs(self) -> dict[str, ImageSpec]:
-        """The spec of every modality, under "", and of those that want other intensities."""
-        return {"": self.spec(), **{m: self.spec(rule) for m, rule in self.intensities.items()}}
+        """The spec of every modality, under `ANY_MODALITY`, and of those that want other intensities."""
+        return {ANY_MODALITY: self.spec(), **{m: self.spec(rule) for m, rule in self.intensities.items()}}
 
     def spec(self, intensity: Intensity = "uint8") -> ImageSpec:
         """The spec with an intensity rule."""
@@ -155,8 +155,8 @@ class PromptableRecipe(TrainingRecipe):
 
 
 RECIPES: dict[str, type[Recipe | PromptableRecipe]] = {
-    "self_prompting": Recipe,
-    "promptable": PromptableRecipe,
+    SELF_PROMPTING: Recipe,
+    PROMPTABLE: PromptableRecipe,
 }
 """Kind of model -> class of its recipes."""
 
@@ -172,7 +172,7 @@ def read_recipe(path: Path | str, **changes: Any) -> Recipe | PromptableRecipe:
         UsageError: unreadable, a kind that does not exist, or a field that no such recipe has.
     """
     content: dict[str, Any] = {"kind": str(path)} if str(path) in RECIPES else _read_json(Path(path))
-    kind = content.pop("kind", "self_prompting")
+    kind = content.pop("kind", SELF_PROMPTING)
     if kind not in RECIPES:
         raise UsageError(f"{path}: kind is '{kind}', expected one of {', '.join(RECIPES)}. Mend it.")
     content |= {name: value for name, value in changes.items() if value is not None}

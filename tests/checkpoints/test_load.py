@@ -13,6 +13,7 @@ from monai_effsam.checkpoints import FAMILIES, families, load_checkpoint, save_m
 from monai_effsam.errors import UnknownNameError, UsageError, WeightsError
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ImageSpec
+from monai_effsam.targets import TARGETS
 
 OWN = {"encoder": {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2}}
 
@@ -84,6 +85,7 @@ def test_a_vit_loads_with_sams_spec_and_equal_outputs(sam, sam_file):
     assert loaded.sha256 == sha256(sam_file)
     assert loaded.path == sam_file
     assert not loaded.network.training
+    assert loaded.own is None
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(loaded.network.encode(image).embedding, sam.image_encoder(image))
@@ -161,6 +163,8 @@ def test_our_own_model_keeps_its_specs(own_file):
         assert loaded.specs.keys() == set(loaded.network.modalities)
         assert (loaded.family, loaded.spec, loaded.path) == ("effsam", ImageSpec(64), own_file)
         assert loaded.sha256 == sha256(own_file)
+        assert loaded.own is not None
+        assert (loaded.own.network, loaded.own.targets) == (loaded.network, TARGETS)
 
 
 def test_half_precision_wrappers_and_a_prefix_are_taken_off(sam, folder):
@@ -202,9 +206,7 @@ def test_a_family_of_other_keys_is_refused(sam_file, tiny_file, own_file):
         family="lite_medsam",
     )
     refused(sam_file, "expected those of a model of this package", family="effsam")
-    refused(
-        own_file, r"keys of a model of this package, expected those of SAM\. Give no family", family="sam"
-    )
+    refused(own_file, r"a model of this package, expected a checkpoint of SAM\. Give no family", family="sam")
 
 
 def test_a_spec_that_does_not_fit_is_refused(sam_file, tiny_file, own_file):

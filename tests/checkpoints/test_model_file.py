@@ -111,6 +111,13 @@ def test_model_of_a_folder_is_found(saved, tmp_path, inner):
     assert load_model(str(tmp_path)).path == target
 
 
+def test_a_model_whose_description_tells_no_kind_prompts_itself(model):
+    rewrite(model, kind=None)
+    loaded = load_model(model)
+    assert isinstance(loaded.network, EspMedSam)
+    assert not loaded.promptable
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"no model here, expected a model\.pt, or a run or bundle"):
         load_model(tmp_path)
@@ -168,6 +175,8 @@ def test_missing_extra_and_reshaped_entries_are_counted_and_named(model, network
     ("changes", "message"),
     [
         ({"specs": None}, "lacks specs, expected the description of a model"),
+        ({"kind": "magic"}, "kind is 'magic', expected self_prompting or promptable. Update the package"),
+        ({"kind": "promptable"}, "describes no network of this package.*encoder"),
         ({"format": 99}, "format is 99, expected at most 1. Update the package"),
         ({"format": "1"}, "format is 1"),
         ({"network": {"encoder": {"name": "tiny_bit"}}}, "Did you mean 'tiny_vit'"),
@@ -178,7 +187,7 @@ def test_missing_extra_and_reshaped_entries_are_counted_and_named(model, network
         ({"specs": {"ct": {"size": 64}}}, "ImageSpec of endoscopy is missing"),
         (
             {"specs": {"ct": {"size": 48}, "endoscopy": {"size": 64}}},
-            "ImageSpec of ct is of size 48.*multiple of 32",
+            "ImageSpec of ct has size 48.*multiple of 32",
         ),
         ({"specs": {"ct": {"size": 64, "colour": 1}}}, r"unknown keys \['colour'\]"),
         ({"specs": {"ct": {}}}, "describes no network.*size"),

@@ -56,7 +56,7 @@ def _self_prompted(
     reference, exported = TorchRuntime(model), open_runtime(folder, runtime)
     masks: Pairs = []
     estimates: Pairs = []
-    for number, name in enumerate(model.network.modalities):
+    for number, name in enumerate(dict.fromkeys(target.modality for target in model.targets)):
         size = model.specs[name].size
         image = random.randn(1, 3, size, size).astype(np.float32)
         box = np.array([[size * 0.2, size * 0.3, size * 0.7, size * 0.8]], np.float32)
