@@ -45,24 +45,14 @@ def calibrate_presence(
         absent are windows.
     """
     network.eval()
-    device = network.presence_scale.device
     report: dict[str, dict[str, float]] = {}
     for index, modality in enumerate(network.modalities):
         whole = [s for s in slices if s.modality == modality]
         own = [*whole, *(w for s in whole if (w := window_beside(s)) is not None)]
-        is_whole = np.arange(len(own)) < len(whole)
-        logits, labels, known = [], [], []
-        for start in range(0, len(own), batch):
-            part = fitted(own[start : start + batch], specs[modality], index)
-            encoded = network.encode(
-                part.image.to(device), torch.full((len(part.image),), index, device=device)
-            )
-            logits.append(network.decode(encoded, index).presence_logits.cpu())
-            labels.append(part.label.flatten(2).amax(2))
-            known.append(part.known)
         if not own:
             continue
-        x, y, k = (torch.cat(parts).double().numpy() for parts in (logits, labels, known))
+        is_whole = np.arange(len(own)) < len(whole)
+        x, y, k = _presence_logits(network, own, specs[modality], index, batch)
         for column, row in enumerate(network.targets_of(index).tolist()):
             seen = (k[:, column] > 0) & _of_sets_with(y[:, column] > 0, own)
             if int((1 - y[seen & is_whole, column]).sum()) >= ENOUGH:
@@ -108,6 +98,27 @@ def window_beside(one: LabelledSlice) -> LabelledSlice | None:
     return replace(
         one, image=np.ascontiguousarray(one.image[part]), label=np.ascontiguousarray(one.label[part])
     )
+
+
+def _presence_logits(
+    network: EspMedSam, slices: Sequence[LabelledSlice], spec: ImageSpec, index: int, batch: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What the network says of each slice and target of one modality, what is so, and whether that is known.
+
+    Returns:
+        Presence logits, labels (0 or 1) and known (above 0 where the label speaks of the target), each (N, T_m).
+    """
+    device = network.presence_scale.device
+    logits, labels, known = [], [], []
+    for start in range(0, len(slices), batch):
+        part = fitted(slices[start : start + batch], spec, index)
+        modality = torch.full((len(part.image),), index, device=device)
+        encoded = network.encode(part.image.to(device), modality)
+        logits.append(network.decode(encoded, index).presence_logits.cpu())
+        labels.append(part.label.flatten(2).amax(2))
+        known.append(part.known)
+    x, y, k = (torch.cat(parts).double().numpy() for parts in (logits, labels, known))
+    return x, y, k
 
 
 def _of_sets_with(present: npt.NDArray[np.bool_], slices: Sequence[LabelledSlice]) -> npt.NDArray[np.bool_]:

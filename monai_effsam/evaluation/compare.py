@@ -79,9 +79,6 @@ def compare_rows(
     Returns:
         `title` and what `PairedDifference` says; rows without a file in common are left out. In rows of absent
         targets Dice is 1 where both left the target out, as it should be.
-
-    Raises:
-        MissingExtraError: scipy is not installed.
     """
     found = []
     for row in rows:

@@ -106,7 +106,6 @@ def evaluate_cases(
     Raises:
         UsageError: no such split, a target that the model does not know, or outputs that exist.
         DataError: a table, image or label cannot be read (no number is made of a part), or the folder not be written.
-        MissingExtraError: scipy is not installed.
     """
     settings = settings or EvaluationSettings()
     chosen = [case for case in cases if case.split == settings.split]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_effsam.errors import MissingExtraError, ShapeError
+from monai_effsam.errors import ShapeError
 
 __all__ = [
     "PairedDifference",
@@ -178,7 +178,6 @@ def paired_difference(
 
     Raises:
         ShapeError: the lists differ in length or are empty.
-        MissingExtraError: scipy is not installed.
     """
     if len(first) != len(second) or not len(first):
         raise ShapeError(
@@ -221,16 +220,13 @@ def paired_p_value(first: Sequence[float], second: Sequence[float]) -> float:
 
     Raises:
         ShapeError: the lists differ in length or are empty.
-        MissingExtraError: scipy is not installed.
     """
     if len(first) != len(second) or not len(first):
         raise ShapeError(
             f"paired_p_value: {len(first)} and {len(second)} values, expected as many of both, at least one pair."
         )
-    try:
-        from scipy.stats import wilcoxon  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("scipy") from error
+    from scipy.stats import wilcoxon  # here, as it takes most of a second to load
+
     if np.array_equal(first, second):
         return 1.0
     return float(wilcoxon(first, second).pvalue)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_effsam.errors import MissingExtraError, ShapeError
+from monai_effsam.errors import ShapeError
 
 __all__ = ["SurfaceScore", "surface_score"]
 
@@ -53,7 +53,6 @@ def surface_score(
 
     Raises:
         ShapeError: the shapes differ.
-        MissingExtraError: scipy is not installed.
     """
     if mask.shape != label.shape or mask.ndim not in (2, 3):
         raise ShapeError(
@@ -78,10 +77,6 @@ def _distances(
     import torch
     from monai.metrics.utils import get_edge_surface_distance
 
-    try:
-        import scipy  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  MONAI's erosion and search tree are its
-    except ImportError as error:
-        raise MissingExtraError("scipy") from error
     first, second = (torch.from_numpy(np.ascontiguousarray(array)) for array in _cropped(mask, label))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)

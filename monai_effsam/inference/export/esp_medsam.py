@@ -192,10 +192,8 @@ class _GatheredExperts(nn.Module):
         for name, layers in (("norm", norms), ("first", first), ("last", last)):
             self.register_buffer(f"{name}_weight", torch.stack([layer.weight for layer in layers]).detach())
             self.register_buffer(f"{name}_bias", torch.stack([layer.bias for layer in layers]).detach())
-        self.channels, self.eps = (
-            cast(nn.LayerNorm, norms[0]).normalized_shape,
-            cast(nn.LayerNorm, norms[0]).eps,
-        )
+        norm = cast(nn.LayerNorm, norms[0])
+        self.channels, self.eps = norm.normalized_shape, norm.eps
 
     def forward(self, x: Tensor, modality: Tensor) -> Tensor:
         """(B, ..., C) -> (B, ..., C)."""
@@ -221,8 +219,7 @@ class _GatheredMlp(nn.Module):
         rows = active * 0 if self.is_shared else active
         x = tokens.unsqueeze(2)  # (B, T_m, 1, C)
         for i in range(3):
-            x = torch.matmul(x, getattr(self, f"weight_{i}")[rows]) + getattr(self, f"bias_{i}")[
-                rows
-            ].unsqueeze(1)
+            weight, bias = getattr(self, f"weight_{i}")[rows], getattr(self, f"bias_{i}")[rows]
+            x = torch.matmul(x, weight) + bias.unsqueeze(1)
             x = torch.relu(x) if i < 2 else x
         return x.squeeze(2)

@@ -19,6 +19,9 @@ __all__ = ["OPSET", "trace_graph", "write_openvino"]
 
 OPSET = 17
 
+_OUTDATED = ("You are using the legacy TorchScript-based ONNX export", "The feature will be removed")
+"""What torch says of its exporter from TorchScript; the newer one needs a package more, onnxscript."""
+
 
 def trace_graph(
     graph: nn.Module,
@@ -78,11 +81,12 @@ def write_openvino(file: Path, *, half: bool = False) -> list[Path]:
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Quiet about what tracing remarks on; parity with torch is tested, and `effsam export` measures it again."""
+    """Without what is known of tracing: torch prefers its newer exporter, and values of Python become constants.
+
+    Whether such a constant should have been one is what the tests of parity ask, and `effsam export` anew each time.
+    """
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", category=UserWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings(
-            "ignore", message=".*trac", category=Warning
-        )  # TracerWarning is no UserWarning
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        for known in _OUTDATED:
+            warnings.filterwarnings("ignore", message=known, category=DeprecationWarning)
         yield

@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Small DICOM files made on the spot, and the decoders that the core installs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +80,54 @@ def read_or_reason() -> Callable[[Path], Image | str]:
             return str(error)
 
     return read
+
+
+@pytest.fixture
+def make_instance(make_dicom: Maker) -> Maker:
+    """A function that writes a DICOM file with an identity: study 1.2.3, series 1.2.3.1, instance 1.2.3.1.N."""
+
+    def write(name: str, pixels: np.ndarray, modality: str, number: int = 1, **attributes: Any) -> Path:
+        known = {
+            "StudyInstanceUID": "1.2.3",
+            "SeriesInstanceUID": "1.2.3.1",
+            "SOPInstanceUID": f"1.2.3.1.{number}",
+        }
+        return make_dicom(
+            name, pixels, modality, **{**known, "PatientID": "P7", "SeriesNumber": 4, **attributes}
+        )
+
+    return write
+
+
+@pytest.fixture
+def make_series(make_instance: Maker, tmp_path: Path) -> Callable[..., Image]:
+    """A function that writes slices of a CT series, in the order of their heights along the normal, and reads them."""
+
+    def write(
+        heights: Sequence[float], orientation: Sequence[float] = (1, 0, 0, 0, 1, 0), **attributes: Any
+    ) -> Image:
+        normal = np.cross(orientation[:3], orientation[3:])
+        known = {"FrameOfReferenceUID": "1.2.3.9", "SliceThickness": 2.5, "PixelSpacing": [0.75, 0.5]}
+        for number, height in enumerate(heights, 1):
+            place = [round(float(v), 6) for v in np.array([-10, 20, 5]) + height * normal]
+            make_instance(f"series/{number:03}.dcm", np.full((9, 7), number, np.int16), "CT", number, **{
+                **known, "ImageOrientationPatient": list(orientation), "ImagePositionPatient": place,
+                "RescaleSlope": 1, "RescaleIntercept": 0, "InstanceNumber": number, **attributes,
+            })  # fmt: skip
+        return read_image(tmp_path / "series")
+
+    return write
+
+
+@pytest.fixture
+def some_mask() -> Callable[..., np.ndarray]:
+    """A function: random pixels of two targets; a second slice shows nothing, a third one target."""
+
+    def make(image: Image, values: Sequence[int] = (12, 17), seed: int = 3) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        mask = random.choice(np.array([0, *values], np.uint8), (len(image), *image.size))
+        mask[1:2] = 0
+        mask[2:3][mask[2:3] == values[0]] = 0
+        return mask
+
+    return make
