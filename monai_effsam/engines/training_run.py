@@ -178,6 +178,8 @@ def finish_run(
             specs = recipe.stored_specs()
         else:
             content["calibration"] = calibrate_presence(keeper.average, dataset.held, specs)
-        save_model(Path(path), keeper.average, specs, recipe.network_options(), content, targets=dataset.targets)
+        save_model(
+            Path(path), keeper.average, specs, recipe.network_options(), content, targets=dataset.targets
+        )
     idist.barrier()
     return Path(path)
