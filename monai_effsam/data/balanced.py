@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -238,8 +238,14 @@ class BalancedBatches(IterableDataset[Batch]):
                 self._draw(self._strata[modality][random.choice(len(share), p=share)], random)
             ]
             item = augment({"image": toned(chosen.image, spec), "label": chosen.label})
-            images.append(normalise(item["image"], spec))
-            labels.append(item["label"])
+            rows, columns = replace(spec, size=size).place(chosen.image.shape).content
+            inside = np.s_[:rows, :columns]  # the rest is padding, as at inference
+            image = np.full((3, size, size), spec.pad_value, np.float32)
+            image[:, *inside] = normalise(item["image"][inside], spec)
+            label = np.zeros((size, size), np.uint8)
+            label[inside] = item["label"][inside]
+            images.append(image)
+            labels.append(label)
             known.append(chosen.known)
         return collate(images, labels, known, self.modalities.index(modality))
 

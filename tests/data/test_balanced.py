@@ -269,3 +269,15 @@ def test_fitted_label_lies_where_its_picture_does(resize):
     image, found = batch.image[0, 0].numpy(), batch.label[0, 0].numpy()
     assert np.abs(centre_of(image) - centre_of(found)).max() < 0.1
     assert ((image >= 0.5) == found).mean() > 0.98
+
+
+def test_a_training_picture_is_padded_as_at_inference():
+    picture = np.full((30, 60, 3), 200, np.uint8)
+    one = LabelledSlice(picture, np.ones((30, 60), np.uint8), "endoscopy", "a", "a", (True,))
+    spec = ImageSpec(64, resize="longest", pad_value=-7.0, mean=(0, 0, 0), std=(1, 1, 1))
+    loader = BalancedBatches([one], {"endoscopy": spec}, ("endoscopy",), batch_area=8 * 64 * 64)
+    batch = loader.batch(0)
+    assert (batch.image[:, :, 32:] == -7).all()
+    assert (batch.image[:, :, :32] >= 0).all()
+    assert batch.label[:, :, 32:].sum() == 0
+    assert batch.label[:, :, :32].sum() > 0
