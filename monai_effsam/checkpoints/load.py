@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -38,6 +39,7 @@ class LoadedCheckpoint:
         path: of the file.
         doubts: other families that this file may be of and that want another input; empty where it is known.
         own: of a model of this package all that its `model.json` tells; None for weights of others.
+        options: keyword arguments that build the network again.
     """
 
     network: PromptableSam | EspMedSam
@@ -49,6 +51,7 @@ class LoadedCheckpoint:
     path: Path
     doubts: tuple[str, ...] = ()
     own: LoadedModel | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> ImageSpec:
@@ -101,7 +104,15 @@ def load_checkpoint(
         )
     network = _build(state, layout, wanted, file)
     return LoadedCheckpoint(
-        network, {ANY_MODALITY: wanted}, chosen, layout.name, FAMILIES[chosen].licence, found, file, doubts
+        network,
+        {ANY_MODALITY: wanted},
+        chosen,
+        layout.name,
+        FAMILIES[chosen].licence,
+        found,
+        file,
+        doubts,
+        options={"image_encoder": dict(layout.encoder), "prompt_size": wanted.prompt_size},
     )
 
 
@@ -116,7 +127,17 @@ def _own(file: Path, family: str | None, sha256: str | None, spec: ImageSpec | N
     model, found = read_model(file, sha256)
     licence = str(model.card.get("licence") or model.card.get("terms") or "see the model card of its bundle")
     layout = "promptable_sam" if model.promptable else "esp_medsam"
-    return LoadedCheckpoint(model.network, model.specs, OWN_FAMILY, layout, licence, found, file, own=model)
+    return LoadedCheckpoint(
+        model.network,
+        model.specs,
+        OWN_FAMILY,
+        layout,
+        licence,
+        found,
+        file,
+        own=model,
+        options=model.card["network"],
+    )
 
 
 def _choose(file: Path, sha256: str, layout: Layout, family: str | None) -> tuple[str, tuple[str, ...]]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from monai_effsam.cli.common import add_options, check_device
 from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
 from monai_effsam.errors import DataError, UsageError
+from monai_effsam.specs import PROMPTABLE
 from monai_effsam.targets import MODALITIES, Target, own_target
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epoch-length", type=int, metavar="N", help="steps an epoch (default: the recipe's)"
     )
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="of --init where keys cannot tell, such as medsam; fine-tunes that network",
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     parser.add_argument(
         "--processes",
@@ -69,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_recipe(args.recipe, **changes)
     table = _table(cases)
     init = _init(args)
+    recipe = _adopted(args, recipe, init)
     device = check_device(args.device)
     _warn_of_duplicates(cases)
     training = [case for case in cases if case.split == "train"]
@@ -131,6 +138,28 @@ def _init(args: argparse.Namespace) -> Path | None:
     from monai_effsam.inference import default_model_path
 
     return default_model_path()
+
+
+def _adopted(
+    args: argparse.Namespace, recipe: Recipe | PromptableRecipe, init: Path | None
+) -> Recipe | PromptableRecipe:
+    """The recipe with the network of --init, where that is promptable and no recipe file says otherwise."""
+    from monai_effsam.engines.recipe import PromptableRecipe
+
+    if not (isinstance(recipe, PromptableRecipe) and args.recipe == PROMPTABLE):
+        if args.family:
+            raise UsageError(
+                "--family: the recipe builds its own network, expected --recipe promptable alone."
+            )
+        return recipe
+    if init is None or init.suffix == ".safetensors":
+        return recipe
+    from monai_effsam.checkpoints import load_checkpoint
+    from monai_effsam.engines.build import adopt_checkpoint
+    from monai_effsam.networks.nets import PromptableSam
+
+    checkpoint = load_checkpoint(init, family=args.family)
+    return adopt_checkpoint(recipe, checkpoint) if isinstance(checkpoint.network, PromptableSam) else recipe
 
 
 def _warn_of_duplicates(cases: Sequence[Case]) -> None:

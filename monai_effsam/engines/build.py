@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from monai_effsam.checkpoints import load_model
+from monai_effsam.checkpoints import LoadedCheckpoint, load_checkpoint, load_model
 from monai_effsam.checkpoints.transfer import promptable_weights, transfer_weights
 from monai_effsam.engines.recipe import PromptableRecipe, Recipe
 from monai_effsam.errors import WeightsError
@@ -17,7 +18,9 @@ from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.targets import TARGETS, Target
 
-__all__ = ["build_network", "build_promptable", "load_trunk"]
+__all__ = ["adopt_checkpoint", "build_network", "build_promptable", "load_trunk"]
+
+TUNING_RATE = 1e-4
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +58,35 @@ def build_network(
     return network
 
 
+def adopt_checkpoint(recipe: PromptableRecipe, checkpoint: LoadedCheckpoint) -> PromptableRecipe:
+    """A recipe that fine-tunes the very network of a checkpoint, with the input that its weights want.
+
+    Args:
+        recipe: whatever else it says stays, but for rates (those of a training from the beginning are too high: MedSAM
+            tunes SAM with 1e-4) and the share of steps at another size, which a ViT with positions cannot take.
+        checkpoint: of a promptable network.
+    """
+    options, spec = dict(checkpoint.options), checkpoint.spec
+    others = {m: s.intensity for m, s in checkpoint.specs.items() if s.intensity != spec.intensity}
+    return replace(
+        recipe,
+        encoder=dict(options["image_encoder"]),
+        mlp_dim=options.get("mlp_dim", PromptableSam.MLP_DIM),
+        image_spec=spec.to_json(),
+        intensities=others,
+        rate=min(recipe.rate, TUNING_RATE),
+        trunk_rate=min(recipe.trunk_rate, TUNING_RATE),
+        warm_share=0.0,
+    )
+
+
 def build_promptable(recipe: PromptableRecipe, init: Path | str | None = None) -> PromptableSam:
     """The recipe's promptable network.
 
     Args:
         recipe: what to build.
-        init: weights to start from: a model of ours of either kind, of which is taken what fits, or a timm trunk
-            (`.safetensors`).
+        init: weights to start from: a model of ours of either kind, or a SAM-like file, of which is taken what fits, or
+            a timm trunk (`.safetensors`).
 
     Raises:
         WeightsError: `init` does not fit.
@@ -75,7 +100,7 @@ def build_promptable(recipe: PromptableRecipe, init: Path | str | None = None) -
     network = PromptableSam(**options)
     if init is not None:
         own = network.state_dict()
-        taken = promptable_weights(own, load_model(init).network.state_dict())
+        taken = promptable_weights(own, load_checkpoint(init).network.state_dict())
         if not any(name.startswith("image_encoder.") for name in taken):
             raise WeightsError(
                 f"{init}: no tensor fits the recipe's encoder, expected a model with the like. Choose one, or 'none'."

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from monai_effsam.errors import UsageError
-from monai_effsam.specs import ANY_MODALITY, PROMPTABLE, SELF_PROMPTING, ImageSpec, Intensity, Resize
+from monai_effsam.specs import ANY_MODALITY, PROMPTABLE, SELF_PROMPTING, ImageSpec, Intensity
 from monai_effsam.targets import MODALITIES
 
 __all__ = ["RECIPES", "SIZES", "PromptableRecipe", "Recipe", "TrainingRecipe", "read_recipe"]
@@ -26,6 +26,8 @@ SIZES = {
 
 INTENSITIES: dict[str, Intensity] = {"ct": "tissue"}
 
+MEAN, STD = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
+
 ENCODER = {"name": "timm", "model": "tf_efficientnet_lite0"}
 
 
@@ -35,8 +37,6 @@ class TrainingRecipe:
 
     Args:
         intensities: intensity rule of the `ImageSpec` of those modalities that have one of their own.
-        mean: of the input normalisation.
-        std: of the input normalisation.
         weights: share of each set or stratum in the batches; empty for square roots of their sizes.
         epochs: to train.
         epoch_length: steps of each.
@@ -52,8 +52,6 @@ class TrainingRecipe:
     """
 
     intensities: dict[str, Intensity] = field(default_factory=lambda: dict(INTENSITIES))
-    mean: tuple[float, float, float] = (127 / 255, 127 / 255, 127 / 255)
-    std: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
     weights: dict[str, float] = field(default_factory=dict)
     epochs: int = 35
     epoch_length: int = 100
@@ -80,11 +78,15 @@ class Recipe(TrainingRecipe):
         encoder: options of `build_encoder`.
         decoder: options of `QueryDecoupledDecoder`.
         sizes: model size a modality [px].
+        mean: of the input normalisation.
+        std: of the input normalisation.
     """
 
     encoder: dict[str, Any] = field(default_factory=lambda: dict(ENCODER))
     decoder: dict[str, Any] = field(default_factory=lambda: {"mlp_dim": 1024, "hyper_dim": 128})
     sizes: dict[str, int] = field(default_factory=lambda: dict(SIZES))
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
 
     def specs(self) -> dict[str, ImageSpec]:
         """An `ImageSpec` for each modality."""
@@ -105,10 +107,7 @@ class PromptableRecipe(TrainingRecipe):
     Args:
         encoder: options of `build_encoder`.
         mlp_dim: hidden width of the decoder's transformer.
-        size: model size of every modality [px].
-        resize: `stretch` or `longest`, as of `ImageSpec`.
-        stride: image pixels a step of the embedding.
-        prompt_size: side of the square that points and boxes are given in [px]; None where it is `size`.
+        image_spec: fields of the `ImageSpec` of every modality, apart from `intensities`.
         objects: drawn from each picture of a batch.
         jitter: standard deviation of box sides, as a fraction of the frame.
         rounds: share of the steps that go on to each further round of clicks.
@@ -116,10 +115,7 @@ class PromptableRecipe(TrainingRecipe):
 
     encoder: dict[str, Any] = field(default_factory=lambda: dict(ENCODER))
     mlp_dim: int = 1024
-    size: int = 384
-    resize: Resize = "stretch"
-    stride: int = 16
-    prompt_size: int | None = None
+    image_spec: dict[str, Any] = field(default_factory=lambda: {"size": 384, "mean": MEAN, "std": STD})
     objects: int = 2
     jitter: float = 0.015
     rounds: tuple[float, ...] = (0.5, 0.2)
@@ -127,29 +123,19 @@ class PromptableRecipe(TrainingRecipe):
 
     def specs(self) -> dict[str, ImageSpec]:
         """An `ImageSpec` for each modality."""
-        return {m: self.spec(self.intensities.get(m, "uint8")) for m in MODALITIES}
+        stored = self.stored_specs()
+        return {m: stored.get(m, stored[ANY_MODALITY]) for m in MODALITIES}
 
     def stored_specs(self) -> dict[str, ImageSpec]:
         """The spec of every modality, under `ANY_MODALITY`, and of those that want other intensities."""
-        return {ANY_MODALITY: self.spec(), **{m: self.spec(rule) for m, rule in self.intensities.items()}}
-
-    def spec(self, intensity: Intensity = "uint8") -> ImageSpec:
-        """The spec with an intensity rule."""
-        return ImageSpec(
-            self.size,
-            resize=self.resize,
-            intensity=intensity,
-            mean=self.mean,
-            std=self.std,
-            stride=self.stride,
-            prompt_size=self.prompt_size,
-        )
+        spec = ImageSpec.from_json(self.image_spec)
+        return {ANY_MODALITY: spec, **{m: replace(spec, intensity=r) for m, r in self.intensities.items()}}
 
     def network_options(self) -> dict[str, Any]:
         """Keyword arguments of `PromptableSam`."""
         return {
             "image_encoder": {"modalities": 0, **self.encoder},
-            "prompt_size": self.prompt_size,
+            "prompt_size": self.image_spec.get("prompt_size"),
             "mlp_dim": self.mlp_dim,
         }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from monai_effsam.data.balanced import Batch
-from monai_effsam.engines.build import build_network, build_promptable
+from monai_effsam.engines.build import adopt_checkpoint, build_network, build_promptable
 from monai_effsam.engines.promptable import PromptableStep, PromptSettings
 from monai_effsam.engines.prompting import error_clicks, simulate_objects
 from monai_effsam.engines.recipe import PromptableRecipe, Recipe, read_recipe
@@ -17,7 +17,7 @@ ENCODER = {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 3
 
 @pytest.fixture
 def recipe():
-    return PromptableRecipe(encoder=ENCODER, mlp_dim=32, size=64)
+    return PromptableRecipe(encoder=ENCODER, mlp_dim=32, image_spec={"size": 64})
 
 
 @pytest.fixture
@@ -135,10 +135,23 @@ def test_the_self_prompting_model_lends_its_encoder_and_decoder(tmp_path, recipe
     grid = "pe_layer.positional_encoding_gaussian_matrix"
     assert torch.equal(found[f"prompt_encoder.{grid}"], theirs[f"point_box.encoder.{grid}"])
     odd = PromptableRecipe(
-        encoder={"name": "timm_sam_neck", "model": "resnet18", "embed_channels": 48}, mlp_dim=24, size=64
+        encoder={"name": "timm_sam_neck", "model": "resnet18", "embed_channels": 48},
+        mlp_dim=24,
+        image_spec={"size": 64},
     )
     with pytest.raises(WeightsError, match="no tensor fits the recipe's encoder"):
         build_promptable(odd, file)
+
+
+def test_a_promptable_model_is_tuned_as_it_is(tmp_path, network, recipe):
+    from monai_effsam.checkpoints import load_checkpoint, save_model
+
+    save_model(tmp_path / "model.pt", network, recipe.stored_specs(), recipe.network_options(), half=False)
+    tuned = adopt_checkpoint(PromptableRecipe(objects=5), load_checkpoint(tmp_path))
+    assert tuned.stored_specs() == recipe.stored_specs()
+    assert (tuned.objects, tuned.rate, tuned.warm_share) == (5, 1e-4, 0)
+    found = build_promptable(tuned, tmp_path).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
 def test_a_kind_is_a_recipe_and_a_wrong_one_is_told(tmp_path):

@@ -54,12 +54,15 @@ class PromptableSam(nn.Module):
         torch.Size([1, 2, 1, 16, 16])
     """
 
+    MLP_DIM = 2048
+    """Hidden width of the transformer in SAM's decoder."""
+
     def __init__(
         self,
         image_encoder: ImageEncoder | Mapping[str, Any],
         *,
         prompt_size: int | None = None,
-        mlp_dim: int = 2048,
+        mlp_dim: int = MLP_DIM,
     ) -> None:
         """Build; no weights are loaded."""
         super().__init__()
