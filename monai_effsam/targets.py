@@ -15,11 +15,13 @@ from monai_effsam.errors import UnknownNameError, UsageError
 
 __all__ = [
     "MODALITIES",
+    "OBJECT",
     "TARGETS",
     "Target",
     "check_modality",
     "find_targets",
     "own_target",
+    "prompted_target",
     "targets_from_json",
     "targets_of",
 ]
@@ -110,6 +112,10 @@ TARGETS: tuple[Target, ...] = tuple(
 """Every target that the shipped model knows, modality by modality."""
 
 
+OBJECT = Target("object", "", 1, (0, 158, 115), "123037004", "Anatomical Structure")
+"""What a prompt outlines where nobody names a target."""
+
+
 def check_modality(name: str, known: Sequence[str] = MODALITIES) -> str:
     """The name itself, if it is a known modality.
 
@@ -153,6 +159,35 @@ def find_targets(
             raise UnknownNameError("target", name, own)
         found.append(own[name])
     return tuple(found)
+
+
+def prompted_target(
+    names: Sequence[str] | None, modality: str | None, table: Sequence[Target] = TARGETS
+) -> Target:
+    """What to call that which a promptable model outlines: the target named, the modality's only one, or `OBJECT`.
+
+    Args:
+        names: of the targets wanted, at most one; None or none for whatever is prompted.
+        modality: of the picture; None where it is not known.
+        table: names and mask values.
+
+    Raises:
+        UnknownNameError: no target bears the name.
+        UsageError: several names, or a target of another modality.
+    """
+    own = [t for t in table if modality in (None, t.modality)]
+    if not names:
+        return own[0] if modality and len(own) == 1 else replace(OBJECT, modality=modality or "")
+    if len(names) > 1:
+        raise UsageError(
+            f"prompts: {len(names)} targets are asked for, {', '.join(names)}, expected one. Prompt for one at a time."
+        )
+    if modality is not None and own:
+        return find_targets(names, modality, table)[0]
+    named = [t for t in table if t.name == names[0]]
+    if not named:
+        raise UnknownNameError("target", names[0], {t.name for t in table})
+    return named[0]
 
 
 def own_target(name: str, modality: str, table: Sequence[Target] = TARGETS) -> Target:

@@ -18,7 +18,8 @@ from monai_effsam.checkpoints.reading import md5_of, read_plain
 from monai_effsam.checkpoints.recognise import Layout, plain_state, recognise, without_unused
 from monai_effsam.errors import UnknownNameError, WeightsError
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
-from monai_effsam.specs import ANY_MODALITY, ImageSpec
+from monai_effsam.specs import ANY_MODALITY, PROMPTABLE, ImageSpec
+from monai_effsam.targets import TARGETS
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 
@@ -57,6 +58,14 @@ class LoadedCheckpoint:
     def spec(self) -> ImageSpec:
         """The spec of any modality, or that of the first."""
         return self.specs.get(ANY_MODALITY) or next(iter(self.specs.values()))
+
+    @property
+    def model(self) -> LoadedModel:
+        """What a runtime or an export takes: `own`, or a promptable model that weights of others make."""
+        if self.own is not None:
+            return self.own
+        card = {"kind": PROMPTABLE, "name": self.family, "licence": self.licence, "sha256": self.sha256}
+        return LoadedModel(self.network, self.specs, TARGETS, card, self.path)
 
 
 def load_checkpoint(

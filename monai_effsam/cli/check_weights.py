@@ -156,28 +156,19 @@ def _outlined(
 ) -> tuple[NDArray[np.bool_], float]:
     """The mask (H, W) of a box, and its estimated quality."""
     import numpy as np
-    import torch
 
-    from monai_effsam.inference.prompted import outline_prompted
-    from monai_effsam.networks.nets import PromptableSam
+    from monai_effsam.inference import Segmenter
+    from monai_effsam.inference.runtimes import PromptArrays
+    from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 
-    network, prompts = loaded.network, Prompts(box=box)
-    if isinstance(network, PromptableSam):
-        found = outline_prompted(network, loaded.spec, rgb, prompts)
-        scores, quality = found.scores[0], float(found.quality[0])
-    else:
-        from monai_effsam.data.placement import apply_spec, mask_scores
-
-        image, placement = apply_spec(rgb, loaded.spec)
-        corners = placement.to_model([box[:2], box[2:]])
-        with torch.inference_mode():
-            encoded = network.encode(torch.from_numpy(image)[None], torch.zeros(1, dtype=torch.int64))
-            decoded = network.decode(encoded, 0, boxes=torch.tensor([sum(corners, ())]))
-        scores = mask_scores(decoded.mask_logits[0, :1].numpy(), placement, loaded.spec.mask_rule)[0]
-        quality = float(decoded.quality[0, 0])
-    if not (np.isfinite(scores).all() and np.isfinite(quality)):
+    segmenter, prompts = Segmenter(TorchRuntime(loaded.model)), Prompts(box=box)
+    target = None if segmenter.promptable else loaded.model.targets[0]
+    encoding = segmenter.encode_slices([rgb], target.modality if target else None)
+    raw = segmenter.runtime.decode(encoding.encoded, 0, PromptArrays.of(prompts, encoding.placement))
+    if not all(np.isfinite(part).all() for part in raw):
         raise WeightsError(
             f"{loaded.path}: network answers NaN or infinity on the picture, expected numbers. "
             "Restore it from where it came from."
         )
-    return scores > 0, quality
+    found = segmenter.decode(encoding, targets=[target.name] if target else None, prompts=prompts)
+    return found.mask[0] > 0, float(found.quality[0, 0])

@@ -28,7 +28,7 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "type": Path,
             "metavar": "PATH",
-            "help": "model.pt, training run or bundle folder (default: the shipped model)",
+            "help": "model.pt, run or bundle folder, or name of a shipped bundle (default: esp_medsam)",
         },
     ),
     "device": (

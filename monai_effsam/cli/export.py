@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from monai_effsam.cli.common import add_options, print_json
-from monai_effsam.errors import UnknownNameError, UsageError
+from monai_effsam.errors import UnknownNameError
 
 __all__ = ["add_arguments", "run"]
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="MODEL",
-        help="model.pt, training run or bundle folder, or SAM-like weights (default: the shipped model)",
+        help="model.pt, run or bundle folder, shipped bundle, or SAM-like weights (default: esp_medsam)",
     )
     parser.add_argument(
         "--runtime",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
-    from monai_effsam.inference.plan import default_model_path
+    from monai_effsam.inference.model_path import find_model_path
     from monai_effsam.inference.runtimes import RUNTIMES
 
     known = [name for name in RUNTIMES if name != "torch"]
@@ -46,14 +46,11 @@ def run(args: argparse.Namespace) -> int:
     for name in runtimes:
         if name not in known:
             raise UnknownNameError("runtime", name, known)
-    source = args.model or default_model_path()
-    if not source.exists():
-        raise UsageError(f"{source}: is missing, expected a model.pt, a training run or a bundle folder.")
+    source = find_model_path(args.model, "MODEL")
     from monai_effsam.checkpoints import load_checkpoint
     from monai_effsam.inference.export import export_model, parity
 
-    checkpoint = load_checkpoint(source, family=args.family)
-    model = checkpoint.own or checkpoint
+    model = load_checkpoint(source, family=args.family).model
     folder = export_model(model, args.out, runtimes, overwrite=args.overwrite)
     differences = {name: parity(model, folder, name) for name in runtimes}
     if args.json:

@@ -17,8 +17,14 @@ __all__ = ["add_model_options", "check_model_options", "open_segmenter"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --device, --runtime and --threads."""
-    add_options(parser, "model", "device")
+    """--model, --family, --device, --runtime and --threads."""
+    add_options(parser, "model")
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="of SAM-like weights, where their keys do not tell it; MedSAM's are SAM's",
+    )
+    add_options(parser, "device")
     parser.add_argument(
         "--runtime",
         metavar="NAME",
@@ -33,23 +39,22 @@ def check_model_options(args: argparse.Namespace) -> Path:
     """The path of the model that is asked for, before anything heavy is loaded.
 
     Raises:
-        UsageError: a model that is not there, or no number of threads.
+        UsageError: a model that is not there, a family of the default model, or no number of threads.
         UnknownNameError: no such runtime.
     """
     from monai_effsam.errors import UnknownNameError
-    from monai_effsam.inference.plan import default_model_path
+    from monai_effsam.inference.model_path import find_model_path
     from monai_effsam.inference.runtimes import RUNTIMES
 
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads: is {args.threads}, expected at least 1.")
     if args.runtime is not None and args.runtime not in RUNTIMES:
         raise UnknownNameError("runtime", args.runtime, RUNTIMES)
-    model = args.model or default_model_path()
-    if not model.exists():
+    if args.family is not None and args.model is None:
         raise UsageError(
-            f"--model: {model} is missing, expected a model.pt, a training run, a bundle or an exported folder."
+            f"--family {args.family}: no model is named, expected weights of others. Give --model."
         )
-    return Path(model)
+    return find_model_path(args.model)
 
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:
@@ -63,4 +68,4 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
         device = check_device(device)
     elif device == "auto":
         device = "cpu"
-    return Segmenter.open(model, args.runtime, device, threads=args.threads)
+    return Segmenter.open(model, args.runtime, device, threads=args.threads, family=args.family)

@@ -93,13 +93,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _write_card(args: argparse.Namespace) -> int:
-    from monai_effsam.inference.plan import default_model_path
+    from monai_effsam.inference.model_path import find_model_path
 
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"{args.out}: exists, expected a new file. Add --overwrite or choose another -o.")
     summary = _read(args.summary) if args.summary else None
     given = _read(args.terms) if args.terms else None
-    text = _card(args.model or default_model_path(), summary, given)
+    text = _card(find_model_path(args.model), summary, given)
 
     from monai_effsam.data.io import write_bytes
 

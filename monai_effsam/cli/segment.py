@@ -1,8 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Outline the structures in pictures and volumes: a mask and an overlay for each input, and results.jsonl.
 
-No prompt is needed; a box or points correct a single picture. Exit status: 0 all well, 1 some inputs failed, 2 bad
-usage.
+No prompt is needed; a box or points correct a single picture. A promptable model (SAM and its relatives, our kd_sam)
+outlines what a box or points show. Exit status: 0 all well, 1 some inputs failed, 2 bad usage.
 """
 
 from __future__ import annotations
@@ -70,10 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 all well, 1 some inputs failed, 2 bad usage (raised as `UsageError`), 130 interrupted."""
-    from monai_effsam.inference.plan import Request, make_plan, target_table
+    from monai_effsam.inference.model_path import told_of
+    from monai_effsam.inference.plan import Request, make_plan
+    from monai_effsam.inference.runtimes.contract import unprompted
 
     prompts = parse_prompts(args.box, args.point)
     model = check_model_options(args)
+    told = told_of(model)
+    if told.promptable and not prompts:
+        raise unprompted(model)
     request = Request(
         inputs=tuple(args.inputs),
         out=args.out,
@@ -85,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         ct_window=args.ct_window,
         dicom_seg=args.dicom_seg,
     )
-    plan = make_plan(request, target_table(model))
+    # beside weights of others nothing tells what they are; ours without a description cannot be loaded
+    plan = make_plan(request, told.targets, promptable=told.promptable is not False)
     if not plan.jobs:
         print(f"nothing to do: all inputs ({plan.passed}) are finished in {args.out}", file=sys.stderr)
         return 0

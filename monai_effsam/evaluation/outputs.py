@@ -14,7 +14,7 @@ from monai_effsam.evaluation.rows import LIMITS
 from monai_effsam.evaluation.scores import FileScore
 from monai_effsam.evaluation.settings import EvaluationSettings
 from monai_effsam.evaluation.summary import summarise
-from monai_effsam.inference.plan import default_model_path
+from monai_effsam.inference.model_path import default_model_path
 from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.errors import UsageError
-from monai_effsam.inference.segmenter import Encoding, Segmenter
+from monai_effsam.inference.answers import Encoding
+from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.specs import Prompts
 
 __all__ = ["RobotAnswer", "RobotUser", "answers_of", "jittered_box", "next_click"]

@@ -16,7 +16,8 @@ from monai_effsam.data.sets import Case
 from monai_effsam.evaluation.robot import RobotAnswer, RobotUser, answers_of, jittered_box
 from monai_effsam.evaluation.scores import Answer, FileScore, score_answer
 from monai_effsam.evaluation.trivial import ConstantMask, ellipse_in
-from monai_effsam.inference.segmenter import Encoding, Segmenter
+from monai_effsam.inference.answers import Encoding
+from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.targets import find_targets
 
 __all__ = ["robot_scores"]

@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monai_effsam.inference.plan import Job, Plan, Request, default_model_path, make_plan
+    from monai_effsam.inference.answers import Decoding, Encoding, Segmentation
+    from monai_effsam.inference.model_path import default_model_path
+    from monai_effsam.inference.plan import Job, Plan, Request, make_plan
     from monai_effsam.inference.prompted import PromptedOutline, outline_prompted
     from monai_effsam.inference.results import ResultsFile, TargetResult
     from monai_effsam.inference.run import Outcome, run_plan
-    from monai_effsam.inference.segmenter import Decoding, Encoding, Segmentation, Segmenter
+    from monai_effsam.inference.segmenter import Segmenter
 
 __all__ = [
     "Decoding",
@@ -35,11 +37,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "plan": ("Job", "Plan", "Request", "default_model_path", "make_plan"),
+    "answers": ("Decoding", "Encoding", "Segmentation"),
+    "model_path": ("default_model_path",),
+    "plan": ("Job", "Plan", "Request", "make_plan"),
     "prompted": ("PromptedOutline", "outline_prompted"),
     "results": ("ResultsFile", "TargetResult"),
     "run": ("Outcome", "run_plan"),
-    "segmenter": ("Decoding", "Encoding", "Segmentation", "Segmenter"),
+    "segmenter": ("Segmenter",),
 }
 
 

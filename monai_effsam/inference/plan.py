@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import monai_effsam
 from monai_effsam.data.io import CT_WINDOWS, Source, find_inputs, output_paths, read_image
-from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.errors import DataError, UnknownNameError, UsageError
 from monai_effsam.inference.dicom_seg import check_sources
 from monai_effsam.inference.results import RESULTS_NAME, read_results
-from monai_effsam.inference.runtimes.exported import MANIFEST_NAME
+from monai_effsam.inference.runtimes.contract import known_modalities
 from monai_effsam.specs import Prompts
-from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, targets_from_json, targets_of
+from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, prompted_target, targets_of
 
-__all__ = ["Job", "Plan", "Request", "default_model_path", "make_plan", "target_table", "unknown_modality"]
+__all__ = ["Job", "Plan", "Request", "make_plan", "unknown_modality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,51 +75,31 @@ class Plan:
     passed: int = 0
 
 
-def default_model_path() -> Path:
-    """The model that ships: inside the installed package, or beside it in a checkout.
-
-    Raises:
-        WeightsError: neither holds one.
-    """
-    package = Path(monai_effsam.__file__).parent
-    places = [root / "bundles" / "esp_medsam" / "models" / "model.pt" for root in (package, package.parent)]
-    for place in places:
-        if place.is_file():
-            return place
-    raise WeightsError(f"{places[-1]}: the model that ships is missing. Name one with --model.")
-
-
-def target_table(model: Path) -> tuple[Target, ...]:
-    """The target table beside a model's weights, read without torch; the package's own if it cannot be found."""
-    folders = (model, model / "models")
-    names = ("model.json", MANIFEST_NAME)
-    cards = (model.with_suffix(".json"), *(folder / name for folder in folders for name in names))
-    card = next((card for card in cards if card.is_file()), None)
-    if card is None:
-        return TARGETS
-    try:
-        return targets_from_json(json.loads(card.read_text(encoding="utf-8"))["targets"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return TARGETS  # loading the model will say what is wrong with its card
-
-
-def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
+def make_plan(request: Request, table: Sequence[Target] = TARGETS, *, promptable: bool = False) -> Plan:
     """Find the inputs, name the outputs, and refuse what cannot be done; nothing is written.
+
+    Args:
+        request: what is asked for.
+        table: the model's target table.
+        promptable: whether the model outlines what it is prompted for, whatever it is called.
 
     Raises:
         UsageError: wrong names or prompts, missing inputs, outputs that exist or would replace an input.
         MissingExtraError: a DICOM Segmentation is asked for, and highdicom is not installed.
     """
-    _check_names(request, table)
+    if promptable:
+        _check_prompted_names(request, table)
+    else:
+        _check_names(request, table)
     if request.ct_window not in CT_WINDOWS:
         raise UnknownNameError("CT window", request.ct_window, CT_WINDOWS)
     sources = find_inputs(request.inputs)
     if request.dicom_seg:
         check_sources(sources)
     if request.prompts:
-        _check_prompts(request, sources, table)
-    elif request.modality is None and all(source.kind != "dicom" for source in sources):
-        raise UsageError(unknown_modality("modality", table))
+        _check_prompts(request, sources, None if promptable else table)
+    elif not promptable and request.modality is None and all(s.kind != "dicom" for s in sources):
+        raise UsageError(unknown_modality("modality", known_modalities(table)))
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"{request.out}: is a file, expected a folder. Choose another -o.")
     jobs = _labelled(sources)
@@ -133,14 +111,13 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS) -> Plan:
     return Plan(request, open_jobs, len(jobs) - len(open_jobs))
 
 
-def unknown_modality(where: str, table: Iterable[Target]) -> str:
+def unknown_modality(where: str, known: Iterable[str]) -> str:
     """The sentence for an input whose modality nobody told."""
-    names = ", ".join(dict.fromkeys(target.modality for target in table))
-    return f"{where}: modality is unknown, expected one of {names}. Give --modality."
+    return f"{where}: modality is unknown, expected one of {', '.join(known)}. Give --modality."
 
 
 def _check_names(request: Request, table: Sequence[Target]) -> None:
-    known = tuple(dict.fromkeys(target.modality for target in table))
+    known = known_modalities(table)
     if request.modality is not None:
         check_modality(request.modality, known)
         find_targets(request.targets, request.modality, table)
@@ -150,8 +127,14 @@ def _check_names(request: Request, table: Sequence[Target]) -> None:
         find_targets([name], everything[name].modality if name in everything else known[0], table)
 
 
-def _check_prompts(request: Request, sources: Sequence[Source], table: Sequence[Target]) -> None:
-    """Refuse a prompt that has no single picture, no single target, or lies outside of the picture."""
+def _check_prompted_names(request: Request, table: Sequence[Target]) -> None:
+    if request.modality is not None:
+        check_modality(request.modality, known_modalities(table, promptable=True))
+    prompted_target(request.targets, request.modality, table)
+
+
+def _check_prompts(request: Request, sources: Sequence[Source], table: Sequence[Target] | None) -> None:
+    """Refuse a prompt that has no single picture, lies outside of it or, with a table, has no single target."""
     if len(sources) != 1:
         raise UsageError(
             f"prompts: {len(sources)} inputs are given, expected one. Prompt one picture at a time."
@@ -165,9 +148,13 @@ def _check_prompts(request: Request, sources: Sequence[Source], table: Sequence[
             f"{sources[0].path}: has {len(image)} slices, expected one for a prompt. Prompt a 2D image."
         )
     request.prompts.check_inside(image.size)
-    modality = request.modality or image.modality
+    if table is not None:
+        _check_one_target(request, request.modality or image.modality, sources[0].path, table)
+
+
+def _check_one_target(request: Request, modality: str | None, path: Path, table: Sequence[Target]) -> None:
     if modality is None:
-        raise UsageError(unknown_modality(str(sources[0].path), table))
+        raise UsageError(unknown_modality(str(path), known_modalities(table)))
     own = targets_of(modality, table)
     chosen = find_targets(request.targets, modality, table) or own
     if len(chosen) != 1:

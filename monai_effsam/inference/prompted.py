@@ -1,21 +1,19 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""One picture and one prompt through a promptable network, every step as its weights were made for."""
+"""One picture and one prompt through a promptable model in any runtime, every step as its weights were made for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from monai_effsam.data.placement import apply_spec, mask_scores
 from monai_effsam.errors import UsageError
-from monai_effsam.networks.nets import PromptableSam
-from monai_effsam.specs import ImageSpec, Placement, Prompts
+from monai_effsam.inference.runtimes.contract import PromptableRuntime, PromptArrays
+from monai_effsam.specs import MaskRule, Placement, Prompts, spec_of
 
-__all__ = ["PromptedOutline", "outline_prompted"]
+__all__ = ["PromptedOutline", "outline_prompted", "placed_outline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +31,21 @@ class PromptedOutline:
     scores: NDArray[np.float32]
 
 
-@torch.inference_mode()
 def outline_prompted(
-    network: PromptableSam,
-    spec: ImageSpec,
+    runtime: PromptableRuntime,
     rgb: NDArray[np.uint8],
     prompts: Prompts,
     *,
+    modality: str | None = None,
     multimask: bool = False,
 ) -> PromptedOutline:
-    """Outline what points and a box show in a picture, on the device where the network is.
+    """Outline what points and a box show in a picture: `Segmenter` with scores, and with several masks if wanted.
 
     Args:
-        network: in eval mode, with its weights.
-        spec: how these weights want their input; `load_checkpoint` gives both.
+        runtime: of a promptable model.
         rgb: (H, W, 3), 0..255.
         prompts: in pixels of the picture.
+        modality: chooses the spec, where the model has several.
         multimask: three masks, for a prompt that may mean several things.
 
     Raises:
@@ -57,23 +54,24 @@ def outline_prompted(
     """
     if not prompts:
         raise UsageError("outline_prompted: no prompt given, expected points or a box. Give one.")
+    spec = spec_of(runtime.model.specs, modality)
     image, placement = apply_spec(rgb, spec)
     prompts.check_inside(placement.source)
-    device = next(network.parameters()).device
-    encoded = network.encode(torch.from_numpy(image)[None].to(device))
-    found = network.decode(encoded, **_tensors(prompts, placement, device), multimask=multimask)
-    scores = mask_scores(found.mask_logits[0, 0].float().cpu().numpy(), placement, spec.mask_rule)
-    return PromptedOutline(scores > 0, found.quality[0, 0].float().cpu().numpy(), scores)
+    encoded = runtime.encode(image[None], 0)
+    raw = runtime.outlines(encoded, PromptArrays.of(prompts, placement), multimask=multimask)
+    return placed_outline(raw.mask_logits[0], raw.quality[0], placement, spec.mask_rule)
 
 
-def _tensors(prompts: Prompts, placement: Placement, device: torch.device) -> dict[str, Tensor]:
-    """One prompt on one image, as `PromptableSam.decode` takes it."""
-    given = {}
-    if prompts.points:
-        points = placement.to_model(prompts.points)
-        given["points"] = torch.tensor([[points]], dtype=torch.float32, device=device)  # (1, 1, P, 2)
-        given["labels"] = torch.tensor([[prompts.labels]], dtype=torch.int64, device=device)  # (1, 1, P)
-    if prompts.box is not None:
-        corners = placement.to_model([prompts.box[:2], prompts.box[2:]])
-        given["boxes"] = torch.tensor([[sum(corners, ())]], dtype=torch.float32, device=device)  # (1, 1, 4)
-    return given
+def placed_outline(
+    logits: NDArray[np.float32], quality: NDArray[np.float32], placement: Placement, rule: MaskRule
+) -> PromptedOutline:
+    """A promptable network's answer brought back to the picture.
+
+    Args:
+        logits: (M, h, w) over the model's frame.
+        quality: (M,).
+        placement: how the picture lies in the frame.
+        rule: the spec's `mask_rule`.
+    """
+    scores = mask_scores(logits, placement, rule)
+    return PromptedOutline(scores > 0, quality, scores)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +16,12 @@ from typing import Any
 
 from monai_effsam.data.io import Image, output_paths, read_image, write_mask, write_overlay
 from monai_effsam.errors import DataError, EffsamError, UsageError
+from monai_effsam.inference.answers import Segmentation
 from monai_effsam.inference.dicom_seg import algorithm_of, write_seg
 from monai_effsam.inference.plan import Job, Plan, Request, unknown_modality
 from monai_effsam.inference.results import ResultsFile, make_record
-from monai_effsam.inference.segmenter import Segmentation, Segmenter
-from monai_effsam.targets import Target
+from monai_effsam.inference.runtimes.contract import unprompted
+from monai_effsam.inference.segmenter import Segmenter
 
 __all__ = ["Outcome", "run_plan"]
 
@@ -85,9 +86,11 @@ def run_plan(
 
     Raises:
         DataError: the output folder cannot be made or written.
-        UsageError: another process writes to the output folder.
+        UsageError: another process writes to the output folder, or nothing is prompted though the model is promptable.
     """
     out = plan.request.out
+    if segmenter.promptable and not plan.request.prompts:
+        raise unprompted(segmenter.model.path)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,9 +107,9 @@ def run_plan(
     budget = _Budget()
     with ResultsFile(out) as results, _threads(budget) as (reader, writer):
         pending: deque[Future[Outcome]] = deque()
-        for work in _read_ahead(plan, reader, segmenter.model.targets, budget):
+        for work in _read_ahead(plan, reader, segmenter, budget):
             _segment(work, plan, segmenter, on_slices)
-            pending.append(writer.submit(_write, work, plan, results, segmenter.model.targets, budget))
+            pending.append(writer.submit(_write, work, plan, results, budget))
             settle(pending, AHEAD)
         settle(pending, 0)
     return outcomes
@@ -153,19 +156,19 @@ def _threads(budget: _Budget) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolEx
 
 
 def _read_ahead(
-    plan: Plan, reader: ThreadPoolExecutor, table: Sequence[Target], budget: _Budget
+    plan: Plan, reader: ThreadPoolExecutor, segmenter: Segmenter, budget: _Budget
 ) -> Iterator[_Work]:
     """Inputs in order, a few of them read in advance."""
     futures: deque[Future[_Work]] = deque()
     for job in plan.jobs:
-        futures.append(reader.submit(_read, job, plan, table, budget))
+        futures.append(reader.submit(_read, job, plan, segmenter, budget))
         if len(futures) >= AHEAD:
             yield futures.popleft().result()
     while futures:
         yield futures.popleft().result()
 
 
-def _read(job: Job, plan: Plan, table: Sequence[Target], budget: _Budget) -> _Work:
+def _read(job: Job, plan: Plan, segmenter: Segmenter, budget: _Budget) -> _Work:
     work = _Work(job)
     budget.wait()
     start = time.perf_counter()
@@ -177,8 +180,9 @@ def _read(job: Job, plan: Plan, table: Sequence[Target], budget: _Budget) -> _Wo
         work.modality, work.modality_source = (asked, "caller") if asked else (image.modality, "dicom")
         if work.modality is None:
             work.modality_source = None
-            raise DataError(unknown_modality(job.label, table))
-        if image.modality is not None and image.modality != work.modality:
+            if not segmenter.promptable:
+                raise DataError(unknown_modality(job.label, segmenter.modalities))
+        elif image.modality is not None and image.modality != work.modality:
             work.notes += (f"modality {work.modality} was given, the DICOM attributes tell {image.modality}",)
     work.ms = {"read": (time.perf_counter() - start) * 1000}
     return work
@@ -187,7 +191,7 @@ def _read(job: Job, plan: Plan, table: Sequence[Target], budget: _Budget) -> _Wo
 def _segment(
     work: _Work, plan: Plan, segmenter: Segmenter, on_slices: Callable[[int, int], None] | None
 ) -> None:
-    if work.error is not None or work.image is None or work.modality is None:
+    if work.error is not None or work.image is None:
         return
     work.card = segmenter.model.card
     with _failures_go_to(work):
@@ -201,24 +205,22 @@ def _segment(
         work.ms = {**(work.ms or {}), **work.segmentation.ms}
 
 
-def _write(
-    work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target], budget: _Budget
-) -> Outcome:
+def _write(work: _Work, plan: Plan, results: ResultsFile, budget: _Budget) -> Outcome:
     """Mask, overlay and line of one input; its pixels are given up afterwards."""
     try:
-        return _write_all(work, plan, results, table)
+        return _write_all(work, plan, results)
     finally:
         if work.image is not None:
             budget.add(-work.image.slices.nbytes)
             work.image = work.segmentation = None
 
 
-def _write_all(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Target]) -> Outcome:
+def _write_all(work: _Work, plan: Plan, results: ResultsFile) -> Outcome:
     """Mask, overlay and line of one input: all three, or only a line that holds the error."""
     files: dict[str, str | None] = {}
     with _failures_go_to(work):
         if work.error is None and work.image is not None and work.segmentation is not None:
-            files = _write_files(work, work.image, work.segmentation, plan.request, table)
+            files = _write_files(work, work.image, work.segmentation, plan.request)
             record = _record(work, files)
             results.append(record)
             return Outcome(work.job, record)
@@ -232,10 +234,10 @@ def _write_all(work: _Work, plan: Plan, results: ResultsFile, table: Sequence[Ta
 
 
 def _write_files(
-    work: _Work, image: Image, segmentation: Segmentation, request: Request, table: Sequence[Target]
+    work: _Work, image: Image, segmentation: Segmentation, request: Request
 ) -> dict[str, str | None]:
     """Names of the files written; if one cannot be, none of this input stays."""
-    out, own = request.out, [target for target in table if target.modality == work.modality]
+    out, own = request.out, segmentation.targets
     colours = {target.value: target.colour for target in own}
     files: dict[str, str | None] = {}
     start = time.perf_counter()

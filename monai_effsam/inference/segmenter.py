@@ -4,89 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.data.placement import apply_spec, label_map
 from monai_effsam.errors import UsageError
+from monai_effsam.inference.answers import Decoding, Encoding, Segmentation, results_of
 from monai_effsam.inference.clock import StageClock
-from monai_effsam.inference.results import TargetResult
+from monai_effsam.inference.prompted import placed_outline
 from monai_effsam.inference.runtimes import PromptArrays, Runtime, open_runtime
-from monai_effsam.specs import Placement, Prompts
-from monai_effsam.targets import Target, check_modality, find_targets, targets_of
+from monai_effsam.inference.runtimes.contract import known_modalities, unprompted
+from monai_effsam.specs import Prompts, spec_of
+from monai_effsam.targets import Target, check_modality, find_targets, prompted_target, targets_of
 
 if TYPE_CHECKING:
     from monai_effsam.data.io import Image
 
-__all__ = ["Decoding", "Encoding", "Segmentation", "Segmenter"]
+__all__ = ["PRESENT", "Segmenter"]
 
 PRESENT = 0.5
 """A target whose presence is below this is answered "nothing here", unless a user prompts for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """Some slices of one image, encoded once; decode it as often as wanted.
-
-    Args:
-        encoded: what the runtime's encoder made of B slices.
-        placement: how each of them lies in the model's frame.
-        modality: name of their modality.
-        slices: B.
-        ms: time spent in `prepare` (resizing and intensities) and `encode` [ms].
-    """
-
-    encoded: Any
-    placement: Placement
-    modality: str
-    slices: int
-    ms: dict[str, float]
-
-    def __len__(self) -> int:
-        """B, the number of slices."""
-        return self.slices
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """What the decoder answers for B slices, in the geometry of the image.
-
-    Args:
-        mask: (B, H, W) uint8, values of the target table.
-        targets: the T targets asked for.
-        quality: (B, T) the model's own estimate of IoU, 0..1.
-        presence: (B, T) probability that the target is there, 0..1.
-        ms: time spent in `decode` and `place` (masks back to the image's size) [ms].
-    """
-
-    mask: NDArray[np.uint8]
-    targets: tuple[Target, ...]
-    quality: NDArray[np.float32]
-    presence: NDArray[np.float32]
-    ms: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Segmentation:
-    """The answer for a whole image.
-
-    Args:
-        mask: (N, H, W) uint8, values of the target table; 0 is "none".
-        found: one result for each target asked for, in table order, also for those that were not found.
-        ms: time spent in `prepare`, `encode`, `decode` and `place`, see `Encoding` and `Decoding` [ms].
-    """
-
-    mask: NDArray[np.uint8]
-    found: tuple[TargetResult, ...]
-    ms: dict[str, float]
-
-
 class Segmenter:
     """File to mask with one model: encode once, decode for each prompt, or `segment` a whole image.
+
+    A self-prompting model outlines every target of a modality. A promptable one outlines what it is prompted for; the
+    modality is optional then, it chooses an `ImageSpec` and what the mask is called (`targets.prompted_target`).
 
     Args:
         runtime: the model, ready to run; see `open`.
@@ -101,7 +48,9 @@ class Segmenter:
     def __init__(self, runtime: Runtime, *, batch_size: int = 4) -> None:
         self.runtime, self.batch_size = runtime, batch_size
         self.model = runtime.model
-        self._modalities = tuple(dict.fromkeys(target.modality for target in self.model.targets))
+        self._modalities = known_modalities(
+            self.model.targets, self.model.specs, promptable=self.model.promptable
+        )
 
     @classmethod
     def open(
@@ -111,10 +60,11 @@ class Segmenter:
         device: str = "cpu",
         *,
         threads: int | None = None,
+        family: str | None = None,
         batch_size: int = 4,
     ) -> Segmenter:
         """A segmenter of a model on disk; arguments and errors as of `runtimes.open_runtime`."""
-        return cls(open_runtime(path, runtime, device, threads), batch_size=batch_size)
+        return cls(open_runtime(path, runtime, device, threads, family), batch_size=batch_size)
 
     @property
     def device(self) -> str:
@@ -122,26 +72,41 @@ class Segmenter:
         return self.runtime.device
 
     @property
+    def promptable(self) -> bool:
+        """Whether the model outlines what it is prompted for, and nothing by itself."""
+        return self.model.promptable
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities that the model knows."""
         return self._modalities
 
-    def encode(self, image: Image, index: int | Sequence[int], modality: str) -> Encoding:
+    def encode(self, image: Image, index: int | Sequence[int], modality: str | None = None) -> Encoding:
         """The first half: slices `index` of an image through the encoder.
+
+        Args:
+            image: from `data.io.read_image`.
+            index: of one slice, or of several.
+            modality: one of `modalities`.
 
         Raises:
             UnknownNameError: the model does not know the modality.
+            UsageError: no modality, though the model is self-prompting.
         """
-        number = self.modality_index(modality)
-        spec = self.model.specs[modality]
         indices = (index,) if isinstance(index, int) else tuple(index)
+        return self.encode_slices([image.rgb(i) for i in indices], modality)
+
+    def encode_slices(self, slices: Sequence[NDArray[np.uint8]], modality: str | None = None) -> Encoding:
+        """`encode` for slices (H, W, 3) of one size, 0..255, wherever they come from."""
+        number = self.modality_index(modality)
+        spec = spec_of(self.model.specs, modality)
         clock = StageClock()
-        placed = [apply_spec(image.rgb(i), spec) for i in indices]
+        placed = [apply_spec(rgb, spec) for rgb in slices]
         batch = np.stack([array for array, _ in placed])
         clock.lap("prepare")
         encoded = self.runtime.encode(batch, number)
         clock.lap("encode")
-        return Encoding(encoded, placed[0][1], modality, len(indices), clock.ms)
+        return Encoding(encoded, placed[0][1], modality, len(placed), clock.ms)
 
     def decode(
         self, encoding: Encoding, *, targets: Sequence[str] | None = None, prompts: Prompts | None = None
@@ -158,18 +123,21 @@ class Segmenter:
 
         Raises:
             UnknownNameError: no such target.
-            UsageError: a target of another modality, or a prompt that cannot be used.
+            UsageError: a target of another modality, a prompt that cannot be used, or none for a promptable model.
         """
-        number = self.modality_index(encoding.modality)
-        table = targets_of(encoding.modality, self.model.targets)
-        wanted = table if targets is None else find_targets(targets, encoding.modality, self.model.targets)
+        if prompts and len(encoding) != 1:
+            raise UsageError(f"prompts: {len(encoding)} slices are encoded, expected one. Prompt a 2D image.")
+        if self.promptable:
+            return self._outline(encoding, targets, prompts)
+        number, modality = self.modality_index(encoding.modality), str(encoding.modality)
+        table = targets_of(modality, self.model.targets)
+        wanted = table if targets is None else find_targets(targets, modality, self.model.targets)
         columns = [table.index(target) for target in table if target in wanted]
         chosen = tuple(table[column] for column in columns)
-        given = None
         if prompts:
-            _check_prompted(len(encoding), chosen, encoding.modality)
-            given = PromptArrays.of(prompts, encoding.placement)
+            _check_one(chosen, modality)
         clock = StageClock()
+        given = PromptArrays.of(prompts, encoding.placement) if prompts else None
         raw = self.runtime.decode(encoding.encoded, number, given)
         clock.lap("decode")
         logits, quality, presence = (part[:, columns] for part in raw)
@@ -180,10 +148,26 @@ class Segmenter:
         clock.lap("place")
         return Decoding(mask, chosen, quality, presence, clock.ms)
 
+    def _outline(
+        self, encoding: Encoding, targets: Sequence[str] | None, prompts: Prompts | None
+    ) -> Decoding:
+        """What a promptable model answers for one prompt."""
+        if not prompts:
+            raise unprompted(self.model.path)
+        target = prompted_target(targets, encoding.modality, self.model.targets)
+        rule = spec_of(self.model.specs, encoding.modality).mask_rule
+        clock = StageClock()
+        raw = self.runtime.decode(encoding.encoded, 0, PromptArrays.of(prompts, encoding.placement))
+        clock.lap("decode")
+        outline = placed_outline(raw.mask_logits[0], raw.quality[0], encoding.placement, rule)
+        mask = outline.masks.astype(np.uint8) * np.uint8(target.value)
+        clock.lap("place")
+        return Decoding(mask, (target,), raw.quality, raw.presence, clock.ms)
+
     def segment(
         self,
         image: Image,
-        modality: str,
+        modality: str | None = None,
         *,
         targets: Sequence[str] | None = None,
         prompts: Prompts | None = None,
@@ -200,7 +184,8 @@ class Segmenter:
 
         Raises:
             UnknownNameError: no such modality or target.
-            UsageError: a target of another modality, or a prompt that cannot be used.
+            UsageError: no modality, though the model is self-prompting; no prompt, though it is promptable; a target of
+                another modality, or a prompt that cannot be used.
         """
         if prompts:
             if len(image) != 1:
@@ -208,6 +193,8 @@ class Segmenter:
                     f"{image.name}: {len(image)} slices, expected one for a prompt. Prompt a 2D image."
                 )
             prompts.check_inside(image.size)
+        elif self.promptable:
+            raise unprompted(self.model.path)
         mask = np.zeros((len(image), *image.size), np.uint8)
         ms: dict[str, float] = {}
         parts: list[Decoding] = []
@@ -220,16 +207,22 @@ class Segmenter:
                 ms[stage] = ms.get(stage, 0.0) + time_spent
             if progress:
                 progress(indices.stop, len(image))
-        return Segmentation(mask, _results(image, mask, parts), ms)
+        return Segmentation(mask, results_of(image, mask, parts), parts[0].targets, ms)
 
-    def modality_index(self, modality: str) -> int:
-        """Place of a modality among `modalities`.
+    def modality_index(self, modality: str | None) -> int:
+        """Place of a modality among those of a self-prompting network; 0 for a promptable one, which has none.
 
         Raises:
             UnknownNameError: the model does not know it.
+            UsageError: none is given, though the model is self-prompting.
         """
-        check_modality(modality, self.modalities)
-        return self.modalities.index(modality)
+        if modality is not None:
+            check_modality(modality, self.modalities)
+        elif not self.promptable:
+            raise UsageError(
+                f"Segmenter: no modality is given, expected one of {', '.join(self.modalities)}. Name one."
+            )
+        return 0 if self.promptable or modality is None else self.modalities.index(modality)
 
 
 def _batches(count: int, size: int) -> Iterator[range]:
@@ -237,46 +230,10 @@ def _batches(count: int, size: int) -> Iterator[range]:
         yield range(start, min(start + size, count))
 
 
-def _check_prompted(slices: int, chosen: Sequence[Target], modality: str) -> None:
-    """Refuse a prompt that does not say what it outlines, or where."""
-    if slices != 1:
-        raise UsageError(f"prompts: {slices} slices are encoded, expected one. Prompt a 2D image.")
+def _check_one(chosen: Sequence[Target], modality: str) -> None:
+    """Refuse a prompt that does not say what it outlines."""
     if len(chosen) != 1:
         names = ", ".join(target.name for target in chosen)
         raise UsageError(
             f"prompts: {modality} has {len(chosen)} targets, expected one. Choose one of {names}."
         )
-
-
-def _results(image: Image, mask: NDArray[np.uint8], parts: Sequence[Decoding]) -> tuple[TargetResult, ...]:
-    presence = np.concatenate([part.presence for part in parts])
-    quality = np.concatenate([part.quality for part in parts])
-    found = []
-    for column, target in enumerate(parts[0].targets):
-        areas = np.count_nonzero(mask == target.value, axis=(1, 2))
-        rows = areas > 0 if areas.any() else presence[:, column] == presence[:, column].max()
-        pixels = int(areas.sum())
-        area_mm2, volume_ml = _physical(image, pixels)
-        found.append(
-            TargetResult(
-                name=target.name,
-                value=target.value,
-                area_px=pixels,
-                quality=float(quality[rows, column].mean()),
-                presence=float(presence[:, column].max()),
-                found=pixels > 0,
-                area_mm2=area_mm2,
-                volume_ml=volume_ml,
-            )
-        )
-    return tuple(found)
-
-
-def _physical(image: Image, pixels: int) -> tuple[float | None, float | None]:
-    """(mm^2, ml) of so many pixels; only what the image's spacing can tell."""
-    if image.spacing_mm is None:
-        return None, None
-    area = pixels * image.spacing_mm[0] * image.spacing_mm[1]
-    if image.is_volume:
-        return None, None if image.slice_step_mm is None else area * image.slice_step_mm / 1000
-    return (area, None) if len(image) == 1 else (None, None)

@@ -83,6 +83,7 @@ def with_network(network: Bands, tmp_path: Path) -> Segmenter:
         targets=TARGETS,
         card={"sha256": "ab" * 32},
         path=tmp_path / "toy" / "models" / "model.pt",
+        promptable=False,
     )
     return Segmenter(TorchRuntime(model))
 

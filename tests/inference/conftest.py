@@ -66,7 +66,9 @@ def model() -> SimpleNamespace:
     """What `load_model` would return."""
     network = Thresholds()
     specs = dict.fromkeys(network.modalities, SPEC)
-    return SimpleNamespace(network=network, specs=specs, targets=TARGETS, card={}, path=Path("model.pt"))
+    return SimpleNamespace(
+        network=network, specs=specs, targets=TARGETS, card={}, path=Path("model.pt"), promptable=False
+    )
 
 
 @pytest.fixture

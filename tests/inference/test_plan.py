@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from monai_effsam.errors import UnknownNameError, UsageError, WeightsError
-from monai_effsam.inference import plan as plan_module
-from monai_effsam.inference.plan import Request, default_model_path, make_plan, target_table
+from monai_effsam.inference import model_path
+from monai_effsam.inference.model_path import default_model_path, told_of
+from monai_effsam.inference.plan import Request, make_plan
 from monai_effsam.specs import Prompts
 from monai_effsam.targets import TARGETS
 
@@ -122,7 +123,7 @@ def test_resume_passes_over_what_is_finished(picture, tmp_path):
 @pytest.mark.parametrize("place", ["package", "checkout"])
 def test_the_model_that_ships_is_found_beside_or_inside_the_package(tmp_path, monkeypatch, place):
     package = tmp_path / "root" / "monai_effsam"
-    monkeypatch.setattr(plan_module.monai_effsam, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(model_path.monai_effsam, "__file__", str(package / "__init__.py"))
     with pytest.raises(WeightsError, match=r"the model that ships is missing\. Name one"):
         default_model_path()
     model = (
@@ -137,6 +138,6 @@ def test_a_model_brings_its_own_target_table(tmp_path):
     own = [{**TARGETS[0].to_json(), "name": "ulcer"}]
     (tmp_path / "best.json").write_text(json.dumps({"targets": own}))
     (tmp_path / "model.json").write_text(json.dumps({"targets": own * 2}))
-    assert [t.name for t in target_table(tmp_path / "best.pt")] == ["ulcer"]
-    assert len(target_table(tmp_path)) == 2
-    assert target_table(tmp_path / "other.pt") == TARGETS
+    assert [t.name for t in told_of(tmp_path / "best.pt").targets] == ["ulcer"]
+    assert len(told_of(tmp_path).targets) == 2
+    assert told_of(tmp_path / "other.pt").targets == TARGETS

@@ -2,6 +2,7 @@
 """A picture, a prompt and foreign weights: equal to what the authors' own code does, step by step."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from monai_effsam.checkpoints import FAMILIES, load_checkpoint
+from monai_effsam.checkpoints import FAMILIES, LoadedModel, load_checkpoint
 from monai_effsam.errors import UsageError
 from monai_effsam.inference import outline_prompted
+from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.networks.foreign import import_segment_anything
 from monai_effsam.networks.nets import PromptableSam
 from monai_effsam.specs import Prompts
+from monai_effsam.targets import TARGETS
 
 PROMPTS = {
     "box": Prompts(box=(95, 255, 190, 350)),
@@ -66,7 +69,7 @@ def same(found, masks, quality, scores):
 @pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
 def test_sam_equals_segment_anythings_predictor(sam, sam_file, rgb, prompts, multimask):
     loaded = load_checkpoint(sam_file, family="sam")
-    found = outline_prompted(loaded.network, loaded.spec, rgb, prompts, multimask=multimask)
+    found = outline_prompted(TorchRuntime(loaded.model), rgb, prompts, multimask=multimask)
     assert found.masks.shape == (3 if multimask else 1, *rgb.shape[:2])
     same(found, *predicted(sam, rgb, prompts, multimask))
 
@@ -78,7 +81,7 @@ def test_vit_b_at_full_size_equals_segment_anythings_predictor(scatter, rgb, tmp
     torch.save(sam.state_dict(), tmp_path / "sam_vit_b.pth")
     loaded = load_checkpoint(tmp_path / "sam_vit_b.pth", family="sam")
     assert (loaded.layout, loaded.spec) == ("vit_b", FAMILIES["sam"].spec)
-    found = outline_prompted(loaded.network, loaded.spec, rgb, PROMPTS["box"])
+    found = outline_prompted(TorchRuntime(loaded.model), rgb, PROMPTS["box"])
     same(found, *predicted(sam, rgb, PROMPTS["box"], multimask=False))
 
 
@@ -109,7 +112,7 @@ def test_medsam_equals_its_authors_recipe(sam, sam_file, rgb):
     whole = F.interpolate(logits.sigmoid(), size=(531, 622), mode="bilinear", align_corners=False)[0].numpy()
 
     loaded = load_checkpoint(sam_file, family="medsam")
-    found = outline_prompted(loaded.network, loaded.spec, rgb, PROMPTS["box"])
+    found = outline_prompted(TorchRuntime(loaded.model), rgb, PROMPTS["box"])
     same(found, whole > 0.5, quality[0].numpy(), whole - 0.5)
 
 
@@ -128,7 +131,8 @@ def test_lite_medsam_equals_its_authors_recipe(scatter, rgb):
     crop = low.mask_logits[0][..., : small.shape[0], : small.shape[1]]
     whole = F.interpolate(crop, size=(531, 622), mode="bilinear", align_corners=False)[0]
 
-    found = outline_prompted(network, spec, rgb, PROMPTS["box"])
+    model = LoadedModel(network, {"": spec}, TARGETS, {}, Path("lite_medsam.pth"))
+    found = outline_prompted(TorchRuntime(model), rgb, PROMPTS["box"])
     same(found, (whole.sigmoid() > 0.5).numpy(), low.quality[0, 0].numpy(), whole.numpy())
 
 
@@ -137,7 +141,7 @@ def test_families_differ_on_the_same_weights(sam_file, rgb):
     scores = []
     for family in ("sam", "medsam"):
         loaded = load_checkpoint(sam_file, family=family)
-        scores.append(outline_prompted(loaded.network, loaded.spec, rgb, PROMPTS["box"]).scores)
+        scores.append(outline_prompted(TorchRuntime(loaded.model), rgb, PROMPTS["box"]).scores)
     assert abs(scores[0] - scores[1]).max() > 0.1
 
 
@@ -148,4 +152,4 @@ def test_families_differ_on_the_same_weights(sam_file, rgb):
 def test_prompts_that_cannot_be_used_are_refused(sam_file, rgb, prompts, message):
     loaded = load_checkpoint(sam_file, family="sam")
     with pytest.raises(UsageError, match=message):
-        outline_prompted(loaded.network, loaded.spec, rgb, prompts)
+        outline_prompted(TorchRuntime(loaded.model), rgb, prompts)

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from monai_effsam import __version__
-from monai_effsam.checkpoints import LoadedCheckpoint, LoadedModel
-from monai_effsam.errors import DataError, UnknownNameError, UsageError
+from monai_effsam.checkpoints import LoadedModel
+from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
 from monai_effsam.inference.export.esp_medsam import write_esp_medsam
 from monai_effsam.inference.export.promptable_sam import write_promptable_sam
 from monai_effsam.inference.export.tracing import OPSET, write_openvino
-from monai_effsam.inference.runtimes.exported import FORMAT, MANIFEST_NAME, SELF_PROMPTING, sha256_of
+from monai_effsam.inference.runtimes.exported import FORMAT, MANIFEST_NAME, sha256_of
 from monai_effsam.networks.nets import EspMedSam
+from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING
 
 __all__ = ["EXPORTS", "export_model"]
 
@@ -32,7 +33,7 @@ _CARRIED = ("name", "version", "licence", "terms", "sha256", "data")
 
 
 def export_model(
-    model: LoadedModel | LoadedCheckpoint,
+    model: LoadedModel,
     out: Path | str,
     runtimes: Sequence[str] = EXPORTS,
     *,
@@ -44,7 +45,7 @@ def export_model(
     or not at all.
 
     Args:
-        model: from `checkpoints.load_model` or `load_checkpoint`.
+        model: from `checkpoints.load_model`, or `load_checkpoint(...).model`.
         out: folder to make.
         runtimes: of `EXPORTS`, the preferred one first.
         overwrite: replace an exported model in `out`.
@@ -55,7 +56,7 @@ def export_model(
     Raises:
         UnknownNameError: a runtime that cannot be exported for.
         UsageError: `out` exists.
-        WeightsError: a network that cannot be exported.
+        WeightsError: a network that cannot be exported, or a promptable one of several model sizes.
         MissingExtraError: the extra `export` is not installed.
         DataError: the folder cannot be written.
     """
@@ -89,14 +90,19 @@ def export_model(
 
 
 def _write_graphs(
-    model: LoadedModel | LoadedCheckpoint, folder: Path, runtimes: Sequence[str]
+    model: LoadedModel, folder: Path, runtimes: Sequence[str]
 ) -> dict[str, dict[str, list[Path]]]:
     """Files of each runtime and role, the one to open first."""
-    size, network = min(spec.size for spec in model.specs.values()), model.network
+    sizes, network = sorted({spec.size for spec in model.specs.values()}), model.network
     if isinstance(network, EspMedSam):
-        onnx = write_esp_medsam(network, size, folder)
+        onnx = write_esp_medsam(network, sizes[0], folder)
+    elif len(sizes) > 1:
+        raise WeightsError(
+            f"{model.path}: its specs have the sizes {', '.join(map(str, sizes))}, expected one: the graphs of a "
+            "promptable model take one. Export a model whose modalities share a size."
+        )
     else:
-        onnx = write_promptable_sam(network, size, folder)
+        onnx = write_promptable_sam(network, sizes[0], folder)
     # weights that a 16-bit file held lose nothing in 16 bits, others would
     is_half = all(torch.equal(value, value.half().float()) for value in network.parameters())
     written: dict[str, dict[str, list[Path]]] = {}
@@ -111,26 +117,19 @@ def _write_graphs(
     return written
 
 
-def _manifest(
-    model: LoadedModel | LoadedCheckpoint, graphs: Mapping[str, Mapping[str, Sequence[Path]]]
-) -> dict[str, Any]:
-    card: dict[str, Any] = {"kind": "promptable_sam", "targets": []}
-    if isinstance(model, LoadedCheckpoint):
-        card |= {"name": model.family, "licence": model.licence, "sha256": model.sha256}
-    else:
-        card |= {key: model.card[key] for key in _CARRIED if key in model.card}
-    if isinstance(model.network, EspMedSam):
-        card |= {"kind": SELF_PROMPTING, "targets": [target.to_json() for target in model.network.targets]}
+def _manifest(model: LoadedModel, graphs: Mapping[str, Mapping[str, Sequence[Path]]]) -> dict[str, Any]:
     return {
         "format": FORMAT,
+        "kind": PROMPTABLE if model.promptable else SELF_PROMPTING,
         "opset": OPSET,
         "graphs": {
             runtime: {role: {file.name: sha256_of(file) for file in files} for role, files in roles.items()}
             for runtime, roles in graphs.items()
         },
         "specs": {name: spec.to_json() for name, spec in model.specs.items()},
+        "targets": [target.to_json() for target in model.targets],
         "made_with": {"monai_effsam": __version__, **{name: _version(name) for name in _PACKAGES}},
-        **card,
+        **{key: model.card[key] for key in _CARRIED if key in model.card},
     }
 
 

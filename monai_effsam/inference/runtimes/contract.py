@@ -3,25 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_effsam.errors import UsageError
 from monai_effsam.specs import ImageSpec, Placement, Prompts
-from monai_effsam.targets import Target
+from monai_effsam.targets import MODALITIES, Target
 
-__all__ = ["ModelFacts", "PromptArrays", "RawDecoding", "Runtime"]
+__all__ = [
+    "ModelFacts",
+    "PromptArrays",
+    "PromptableRuntime",
+    "RawDecoding",
+    "RawOutlines",
+    "Runtime",
+    "known_modalities",
+    "unprompted",
+]
 
 
 class ModelFacts(Protocol):
     """What is known of a model apart from its arithmetic; `LoadedModel` and `ExportedModel` both tell it.
 
     Attributes:
-        specs: an `ImageSpec` for each modality name.
-        targets: the target table; its modalities, in order of appearance, are the network's.
+        specs: an `ImageSpec` for each modality name; of a promptable model under "" that of all others.
+        targets: the target table; its modalities, in order of appearance, are those of a self-prompting network.
+        promptable: whether it outlines what it is prompted for, and nothing by itself.
         card: its description, as on the model card.
         path: of the file that holds or describes it.
     """
@@ -35,6 +46,10 @@ class ModelFacts(Protocol):
         """The target table."""
 
     @property
+    def promptable(self) -> bool:
+        """Whether it outlines what it is prompted for, and nothing by itself."""
+
+    @property
     def card(self) -> dict[str, Any]:
         """Its description."""
 
@@ -44,7 +59,7 @@ class ModelFacts(Protocol):
 
 
 class PromptArrays(NamedTuple):
-    """A user's prompt in model pixels, one image.
+    """A user's prompt in pixels of the model's frame of prompts, one image.
 
     Attributes:
         points: (1, N, 2) float32, (x, y), or None.
@@ -83,6 +98,22 @@ class RawDecoding(NamedTuple):
     presence: NDArray[np.float32]
 
 
+class RawOutlines(NamedTuple):
+    """A promptable network's answer for one prompt an image, float32; M is 3 or 1.
+
+    Attributes:
+        mask_logits: (B, M, h, w) over the model's frame.
+        quality: estimated IoU, (B, M); a regression, so it may leave 0..1.
+    """
+
+    mask_logits: NDArray[np.float32]
+    quality: NDArray[np.float32]
+
+    def as_decoding(self) -> RawDecoding:
+        """The same as an answer for targets: quality cut to 0..1, and all of them there, since a user says so."""
+        return RawDecoding(self.mask_logits, self.quality.clip(0, 1), np.ones_like(self.quality))
+
+
 class Runtime(Protocol):
     """One model on one device; `Segmenter` asks nothing more of it."""
 
@@ -103,7 +134,39 @@ class Runtime(Protocol):
         """What it runs."""
 
     def encode(self, images: NDArray[np.float32], modality: int) -> Any:
-        """(B, 3, S, S) images of one modality, an index among the table's, to what `decode` takes."""
+        """(B, 3, S, S) images of one modality, an index among the table's (0 if promptable), to what `decode` takes."""
 
     def decode(self, encoded: Any, modality: int, prompt: PromptArrays | None = None) -> RawDecoding:
-        """Masks of all targets of that modality; with a prompt, B is 1."""
+        """Masks of all targets of that modality, of a promptable model the prompted one; with a prompt, B is 1."""
+
+
+class PromptableRuntime(Runtime, Protocol):
+    """A promptable model on one device."""
+
+    def outlines(self, encoded: Any, prompt: PromptArrays, *, multimask: bool = False) -> RawOutlines:
+        """Masks of one prompt on each image, three of them with `multimask`."""
+
+
+def known_modalities(
+    targets: Iterable[Target], specs: Iterable[str] = (), *, promptable: bool = False
+) -> tuple[str, ...]:
+    """Names that a modality may have: those of the target table; of a promptable model any, if only we know it.
+
+    Args:
+        targets: the model's target table.
+        specs: modalities that have an `ImageSpec` of their own.
+        promptable: whether a modality chooses no more than a spec and names.
+    """
+    more = (*filter(None, specs), *MODALITIES) if promptable else ()
+    return tuple(dict.fromkeys((*(target.modality for target in targets), *more)))
+
+
+def unprompted(model: Path) -> UsageError:
+    """What is wrong with a request that gives a promptable model no prompt.
+
+    Args:
+        model: its path.
+    """
+    return UsageError(
+        f"{model}: this model outlines what it is prompted for, expected a prompt. Give --box or --point."
+    )

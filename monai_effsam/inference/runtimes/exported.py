@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_effsam.errors import EffsamError, WeightsError
+from monai_effsam.errors import EffsamError, SpecError, WeightsError
 from monai_effsam.inference.runtimes.contract import PromptArrays
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING, ImageSpec
 from monai_effsam.targets import Target, targets_from_json
 
 __all__ = [
     "FORMAT",
     "MANIFEST_NAME",
-    "SELF_PROMPTING",
     "ExportedModel",
     "active_rows",
     "is_exported",
+    "kind_of",
     "prompt_tokens",
     "read_exported",
     "sha256_of",
@@ -35,8 +35,8 @@ __all__ = [
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-SELF_PROMPTING = "esp_medsam"
-"""Kind of an exported model that answers without a prompt; every other kind needs one."""
+_FORMER_KINDS = {"esp_medsam": SELF_PROMPTING, "promptable_sam": PROMPTABLE}
+"""What the first exports were called."""
 
 _BOX_LABELS = (2, 3)  # of a box's corners among segment-anything's point labels
 _NO_POINT = -1
@@ -47,9 +47,9 @@ class ExportedModel:
     """An exported model.
 
     Args:
-        specs: an `ImageSpec` for each modality name.
+        specs: an `ImageSpec` for each modality name; of a promptable model under "" that of all others.
         targets: the target table.
-        card: the whole manifest.
+        card: the whole manifest, its `kind` one of `specs.SELF_PROMPTING` and `specs.PROMPTABLE`.
         path: of `manifest.json`.
     """
 
@@ -57,6 +57,11 @@ class ExportedModel:
     targets: tuple[Target, ...]
     card: dict[str, Any]
     path: Path
+
+    @property
+    def promptable(self) -> bool:
+        """Whether it outlines what it is prompted for, and nothing by itself."""
+        return bool(self.card["kind"] == PROMPTABLE)
 
     def files(self, runtime: str) -> dict[str, Path]:
         """The graphs of a runtime, `encoder` and `decoder`, their bytes checked.
@@ -97,6 +102,7 @@ def read_exported(path: Path | str) -> ExportedModel:
         specs = {name: ImageSpec.from_json(values) for name, values in card["specs"].items()}
         if not all(isinstance(graphs, dict) for graphs in card["graphs"].values()):
             raise TypeError("graphs hold no files")
+        card["kind"] = kind_of(card)
         return ExportedModel(specs, targets_from_json(card["targets"]), card, file)
     except OSError as error:
         raise WeightsError(
@@ -108,6 +114,21 @@ def read_exported(path: Path | str) -> ExportedModel:
         raise WeightsError(
             f"{file}: describes no exported model ({error}). Export the model again."
         ) from error
+
+
+def kind_of(card: Mapping[str, Any]) -> str:
+    """The kind that a manifest or a `model.json` tells.
+
+    Raises:
+        SpecError: it is not known here.
+    """
+    told = str(card.get("kind", SELF_PROMPTING))
+    kind = _FORMER_KINDS.get(told, told)
+    if kind not in (SELF_PROMPTING, PROMPTABLE):
+        raise SpecError(
+            f"kind is '{told}', expected {SELF_PROMPTING} or {PROMPTABLE}. The file was made by a newer version."
+        )
+    return kind
 
 
 def active_rows(model: ExportedModel, modality: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from monai_effsam.inference.runtimes.exported import ExportedModel, active_rows,
 from monai_effsam.inference.runtimes.machine import usable_cores
 from monai_effsam.inference.runtimes.quiet_import import import_openvino
 
-__all__ = ["OpenVinoGraph", "OpenVinoRuntime"]
+__all__ = ["OpenVinoGraph", "OpenVinoRuntime", "check_openvino_device"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,10 +42,7 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, model: ExportedModel, device: str = "cpu", *, threads: int | None = None) -> None:
-        if device != "cpu":
-            raise UsageError(
-                f"--device: is '{device}', expected cpu, which is all that openvino is used for here."
-            )
+        check_openvino_device(device)
         self.model, self.device, self.threads = model, device, threads or usable_cores()
         files = model.files(self.name)
         self._graphs = {role: OpenVinoGraph(file, self.threads) for role, file in files.items()}
@@ -68,6 +65,18 @@ class OpenVinoRuntime:
                 self._graphs["decoder"]({**one, "active": active, "points": points, "labels": labels})
             )
         return RawDecoding(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def check_openvino_device(device: str) -> None:
+    """Refuse a device that OpenVINO is not used for here.
+
+    Raises:
+        UsageError: another than `cpu`.
+    """
+    if device != "cpu":
+        raise UsageError(
+            f"--device: is '{device}', expected cpu, which is all that openvino is used for here."
+        )
 
 
 class OpenVinoGraph:

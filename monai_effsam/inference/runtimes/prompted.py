@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""An exported SAM: one picture and one prompt through its graphs, without torch."""
+"""An exported promptable model behind the `Segmenter`, in ONNX Runtime or OpenVINO; no torch anywhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_effsam.data.placement import apply_spec
-from monai_effsam.errors import UsageError
-from monai_effsam.inference.runtimes.contract import PromptArrays
-from monai_effsam.inference.runtimes.exported import prompt_tokens, read_exported
+from monai_effsam.inference.runtimes.contract import PromptArrays, RawDecoding, RawOutlines, unprompted
+from monai_effsam.inference.runtimes.exported import ExportedModel, prompt_tokens
 from monai_effsam.inference.runtimes.machine import usable_cores
-from monai_effsam.specs import Placement, Prompts
 
 __all__ = ["PromptedGraphs"]
 
@@ -23,32 +20,55 @@ class PromptedGraphs:
     """Encoder and decoder of an exported promptable model.
 
     Args:
-        path: folder of `effsam export`.
-        runtime: `onnxruntime` or `openvino`; None for the first that the folder has.
+        model: from `read_exported`.
+        runtime: `onnxruntime` or `openvino`; None for the first that the model was exported for.
+        device: `cpu`, for onnxruntime also `cuda` or `cuda:N`.
         threads: of the CPU; None for one a core.
 
     Raises:
-        WeightsError: no exported model, or a graph that is missing or damaged.
+        UsageError: a device that the runtime cannot use.
+        WeightsError: a graph is missing or damaged.
         MissingExtraError: the runtime is not installed.
     """
 
-    def __init__(self, path: Path | str, runtime: str | None = None, *, threads: int | None = None) -> None:
-        self.model = read_exported(path)
-        self.spec = next(iter(self.model.specs.values()))
-        self.runtime = runtime or next(iter(self.model.card["graphs"]))
-        files = self.model.files(self.runtime)
-        self._graphs = {
-            role: _opened(file, self.runtime, threads or usable_cores()) for role, file in files.items()
-        }
+    def __init__(
+        self,
+        model: ExportedModel,
+        runtime: str | None = None,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self.model, self.device, self.threads = model, device, threads or usable_cores()
+        self.name = runtime or next(iter(model.card["graphs"]))
+        files = model.files(self.name)
+        self._graphs = {role: _opened(file, self.name, device, self.threads) for role, file in files.items()}
 
-    def encode(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1, 3, S, S) -> embedding (1, C, h, w)."""
-        return np.asarray(self._graphs["encoder"]({"image": image})[0])
+    def encode(self, images: NDArray[np.float32], modality: int = 0) -> NDArray[np.float32]:
+        """(B, 3, S, S) -> embedding (B, C, h, w); the modality is not asked."""
+        return np.concatenate([self._graphs["encoder"]({"image": image[None]})[0] for image in images])
 
     def decode(
+        self, encoded: NDArray[np.float32], modality: int, prompt: PromptArrays | None = None
+    ) -> RawDecoding:
+        """The one mask that a prompt outlines."""
+        if prompt is None:
+            raise unprompted(self.model.path)
+        return self.outlines(encoded, prompt).as_decoding()
+
+    def outlines(
+        self, encoded: NDArray[np.float32], prompt: PromptArrays, *, multimask: bool = False
+    ) -> RawOutlines:
+        """Masks of one prompt on each image, three of them with `multimask`."""
+        points, labels = prompt_tokens(prompt, len(encoded))
+        masks, quality = self.many_outlines(encoded, points[:, None], labels[:, None])
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        return RawOutlines(masks[:, 0, chosen], quality[:, 0, chosen])
+
+    def many_outlines(
         self, embedding: NDArray[np.float32], points: NDArray[np.float32], labels: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Masks of N prompts of P tokens each.
+        """All masks of N prompts of P tokens each, in one pass.
 
         Args:
             embedding: (B, C, h, w).
@@ -61,39 +81,15 @@ class PromptedGraphs:
         masks, quality = self._graphs["decoder"]({"embedding": embedding, "points": points, "labels": labels})
         return masks, quality
 
-    def outline(
-        self, rgb: NDArray[np.uint8], prompts: Prompts, *, multimask: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Placement]:
-        """Masks of one prompt on one picture.
 
-        Args:
-            rgb: (H, W, 3), 0..255.
-            prompts: in pixels of the picture.
-            multimask: three masks, for a prompt that may mean several things.
-
-        Returns:
-            Logits (M, 4 h, 4 w), quality (M,), and how the picture lies in the model's frame.
-
-        Raises:
-            UsageError: no prompt, or one outside the picture.
-        """
-        if not prompts:
-            raise UsageError("PromptedGraphs.outline: no prompt given, expected points or a box. Give one.")
-        image, placement = apply_spec(rgb, self.spec)
-        prompts.check_inside(placement.source)
-        points, labels = prompt_tokens(PromptArrays.of(prompts, placement), 1)
-        masks, quality = self.decode(self.encode(image[None]), points[:, None], labels[:, None])
-        chosen = slice(1, None) if multimask else slice(0, 1)
-        return masks[0, 0, chosen], quality[0, 0, chosen], placement
-
-
-def _opened(file: Path, runtime: str, threads: int) -> Any:
+def _opened(file: Path, runtime: str, device: str, threads: int) -> Any:
     """A graph as a function: feed -> outputs in order."""
     if runtime == "openvino":
-        from monai_effsam.inference.runtimes.openvino_runtime import OpenVinoGraph
+        from monai_effsam.inference.runtimes.openvino_runtime import OpenVinoGraph, check_openvino_device
 
+        check_openvino_device(device)
         return OpenVinoGraph(file, threads)
     from monai_effsam.inference.runtimes.onnx_runtime import onnx_session
 
-    session = onnx_session(file, "cpu", threads)
+    session = onnx_session(file, device, threads)
     return lambda feed: session.run(None, feed)
