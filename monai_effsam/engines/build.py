@@ -72,6 +72,7 @@ def adopt_checkpoint(recipe: PromptableRecipe, checkpoint: LoadedCheckpoint) -> 
         recipe,
         encoder=dict(options["image_encoder"]),
         mlp_dim=options.get("mlp_dim", PromptableSam.MLP_DIM),
+        drawn=options.get("drawn", False),
         image_spec=spec.to_json(),
         intensities=others,
         rate=min(recipe.rate, TUNING_RATE),

@@ -27,7 +27,7 @@ class PromptSettings(NamedTuple):
         objects: drawn from each picture; each is prompted by a box and, apart from that, by a click.
         jitter: standard deviation of each box side, as a fraction of the frame's side.
         rounds: share of the steps that go on to a second round, a third, ...; each adds a click where the mask of the
-            round before is wrong, and hands that mask in.
+            round before is wrong, and half of the time hands that mask in.
         multimask: share of the steps in which the first click is answered by three masks.
     """
 
@@ -152,9 +152,10 @@ class _User:
             terms.append(self.loss(found.mask_logits, found.quality, self.label, self.valid))
             if number == more:
                 break
-            masks = _best(found.mask_logits, found.quality).detach()
-            place, side = error_clicks(masks.cpu() > 0, self.label.cpu() >= 0.5, self.random)
-            place, side = (place * self.frame / masks.shape[-1]).to(masks)[:, :, None], side.to(masks.device)
+            best = _best(found.mask_logits, found.quality).detach()
+            masks = best if self.random.rand() < 0.5 else None  # not every viewer hands it in
+            place, side = error_clicks(best.cpu() > 0, self.label.cpu() >= 0.5, self.random)
+            place, side = (place * self.frame / best.shape[-1]).to(best)[:, :, None], side.to(best.device)
             points = place if points is None else torch.cat([points, place], 2)
             labels = side[:, :, None] if labels is None else torch.cat([labels, side[:, :, None]], 2)
         return terms

@@ -22,6 +22,7 @@ pytest.importorskip("openvino")
 ENCODERS = {
     "vit": {"name": "sam_vit", "size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": (1,)},
     "timm": {"name": "timm", "model": "mobilenetv2_035", "skips": ()},
+    "drawn": {"name": "timm", "model": "mobilenetv2_035", "skips": ()},
 }
 
 
@@ -29,7 +30,7 @@ ENCODERS = {
 def exported(request, scatter, tmp_path_factory):
     """(model, folder); prompts live in a frame twice the image."""
     torch.manual_seed(0)
-    network = scatter(PromptableSam(ENCODERS[request.param], prompt_size=128))
+    network = scatter(PromptableSam(ENCODERS[request.param], prompt_size=128, drawn=request.param == "drawn"))
     spec = ImageSpec(64, resize="longest", prompt_size=128)
     path = tmp_path_factory.mktemp("sam")
     model = LoadedModel(network, {"": spec}, TARGETS, {"name": "sam"}, path / "sam.pth")

@@ -13,6 +13,7 @@ from monai_effsam.inference.export.prompt_tokens import grid_code, prompt_embedd
 from monai_effsam.inference.export.tracing import trace_graph
 from monai_effsam.networks.encoders import ImageEncoder
 from monai_effsam.networks.nets import PromptableSam
+from monai_effsam.networks.prompts.drawn import draw_prompts
 
 __all__ = ["PlainEncoderGraph", "PromptedDecoderGraph", "write_promptable_sam"]
 
@@ -106,8 +107,12 @@ class PromptedDecoderGraph(nn.Module):
         frame = net.prompt_frame(height, width)
         size = torch.stack([torch.as_tensor(frame[1]), torch.as_tensor(frame[0])]).to(points.dtype)
         sparse = prompt_embedding(net.prompt_encoder, points.flatten(0, 1), labels.flatten(0, 1), size)
-        dense = net.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        rows = embedding.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(0, 1) + dense
+        rows = embedding.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(0, 1)
+        if net.drawn:
+            picture = draw_prompts(points.flatten(0, 1), labels.flatten(0, 1), size, None, rows)
+            rows = rows + net.prompt_encoder.mask_downscaling(picture)
+        else:
+            rows = rows + net.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         masks, quality = self._predict(rows, grid_code(net.prompt_encoder.pe_layer, embedding), sparse)
         shape = (batch, count, masks.shape[1], masks.shape[2], masks.shape[3])
         return masks.reshape(shape), quality.reshape(batch, count, -1)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from monai_effsam.errors import ShapeError, UsageError
 from monai_effsam.networks.encoders import Encoded, ImageEncoder, build_encoder
 from monai_effsam.networks.foreign import import_segment_anything
+from monai_effsam.networks.prompts.drawn import draw_prompts
 
 __all__ = ["PromptableSam", "PromptedMasks"]
 
@@ -46,6 +47,7 @@ class PromptableSam(nn.Module):
         image_encoder: an image encoder without modality controllers, or the options of `build_encoder`.
         prompt_size: side of the square in which points and boxes are given [px]; None for the encoder's image.
         mlp_dim: hidden width of the decoder's transformer; 2048 in SAM.
+        drawn: points and boxes are also drawn as a mask prompt (`draw_prompts`); SAM's are not.
 
     Example:
         >>> net = PromptableSam({"name": "tiny_vit"})
@@ -63,6 +65,7 @@ class PromptableSam(nn.Module):
         *,
         prompt_size: int | None = None,
         mlp_dim: int = MLP_DIM,
+        drawn: bool = False,
     ) -> None:
         """Build; no weights are loaded."""
         super().__init__()
@@ -70,7 +73,7 @@ class PromptableSam(nn.Module):
             image_encoder = build_encoder(**{"modalities": 0, **image_encoder})
         modeling = import_segment_anything().modeling
         width = image_encoder.embed_channels
-        self.prompt_size = prompt_size
+        self.prompt_size, self.drawn = prompt_size, drawn
         self.image_encoder = image_encoder
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=width,
@@ -140,14 +143,20 @@ class PromptableSam(nn.Module):
         # segment-anything keeps both sizes as attributes, and reads them in the next line only
         self.prompt_encoder.image_embedding_size = (height, width)
         self.prompt_encoder.input_image_size = self.prompt_frame(height, width)
+        rows = encoded.embedding.repeat_interleave(count, 0)
+        earlier = None if masks is None else _fitted(masks, (_LOW_RES * height, _LOW_RES * width))
+        if self.drawn:
+            frame = rows.new_tensor(self.prompt_frame(height, width)[::-1])
+            tokens, kinds = _tokens(rows, points, labels, boxes)
+            earlier = draw_prompts(tokens, kinds, frame, earlier, rows)
         sparse, dense = self.prompt_encoder(
             points=None if points is None or labels is None else (points.flatten(0, 1), labels.flatten(0, 1)),
             boxes=None if boxes is None else boxes.flatten(0, 1),
-            masks=None if masks is None else _fitted(masks, (_LOW_RES * height, _LOW_RES * width)),
+            masks=earlier,
         )
         # the decoder repeats its embedding for each of the B * N rows and adds `dense`: given nothing to repeat
         # and the sum, it takes rows of different images
-        rows = encoded.embedding.repeat_interleave(count, 0) + dense
+        rows = rows + dense
         logits, quality = self.mask_decoder(
             image_embeddings=rows.new_zeros(1, rows.shape[1], 1, 1),
             image_pe=self.prompt_encoder.get_dense_pe(),
@@ -173,6 +182,20 @@ class PromptableSam(nn.Module):
         return self.decode(
             encoded, points=points, labels=labels, boxes=boxes, masks=masks, multimask=multimask
         )
+
+
+def _tokens(
+    rows: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Points and boxes of each row as one list, (R, P, 2) and (R, P), a box being its corners, labelled 2 and 3."""
+    places, kinds = [rows.new_zeros(len(rows), 1, 2)], [torch.full((len(rows), 1), -1, device=rows.device)]
+    if boxes is not None:
+        places.append(boxes.reshape(-1, 2, 2))
+        kinds.append(torch.tensor([[2, 3]], device=rows.device).expand(len(rows), -1))
+    if points is not None and labels is not None:
+        places.append(points.flatten(0, 1))
+        kinds.append(labels.flatten(0, 1))
+    return torch.cat(places, 1), torch.cat(kinds, 1)
 
 
 def _fitted(masks: Tensor, size: tuple[int, int]) -> Tensor:
