@@ -64,7 +64,8 @@ class LoadedCheckpoint:
         """What a runtime or an export takes: `own`, or a promptable model that weights of others make."""
         if self.own is not None:
             return self.own
-        card = {"kind": PROMPTABLE, "name": self.family, "licence": self.licence, "sha256": self.sha256}
+        card = {"kind": PROMPTABLE, "name": self.family, "family": self.family, "licence": self.licence}
+        card["sha256"] = self.sha256
         return LoadedModel(self.network, self.specs, TARGETS, card, self.path)
 
 

@@ -144,11 +144,12 @@ def _drawing() -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float
 def _pictured(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
     """The first slice of a file, and a box around its middle half."""
     from monai_effsam.data.io import read_image
+    from monai_effsam.inference.prompted import middle_box
 
-    rgb = read_image(path).rgb(0)
-    height, width = rgb.shape[:2]
-    x0, y0 = width // 4, height // 4
-    return rgb, (x0, y0, max(x0 + 1, 3 * width // 4), max(y0 + 1, 3 * height // 4))
+    image = read_image(path)
+    box = middle_box(image.size).box
+    assert box is not None
+    return image.rgb(0), box
 
 
 def _outlined(

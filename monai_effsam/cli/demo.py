@@ -90,6 +90,11 @@ def run(args: argparse.Namespace) -> int:
     if args.extra_data or (extra / "targets.csv").is_file():
         entries += list(_extra_entries(extra, entries))
     segmenter = open_segmenter(args)
+    if segmenter.promptable:
+        raise UsageError(
+            f"--model: {segmenter.model.path} outlines what it is prompted for, expected a self-prompting model: "
+            "nobody prompts in a demo. Name another."
+        )
     pictures = list(show(entries, segmenter, quiet=args.quiet))
     _write_page(page, pictures, segmenter)
     if not args.quiet:

@@ -2,7 +2,7 @@
 """Print where the time of a picture goes, a stage a line: start, model, reading, network, masks, writing.
 
 Stages are timed one after the other, medians over all pictures and rounds after one that warms up; a folder run of
-`effsam segment` overlaps them.
+`effsam segment` overlaps them. A promptable model gets --box, or a box around the middle half of each picture.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import add_options, print_json
 from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
+from monai_effsam.cli.segment import parse_prompts
 from monai_effsam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `effsam profile`."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures, volumes, folders")
-    parser.add_argument("--modality", required=True, metavar="NAME", help="of every input")
+    parser.add_argument("--modality", metavar="NAME", help="of every input; a promptable model does without")
+    parser.add_argument(
+        "--box", metavar="X0,Y0,X1,Y1", help="box that is prompted, in pixels of each picture"
+    )
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="passes over all inputs that count (default: 5)"
     )
@@ -48,9 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
+    from monai_effsam.inference.model_path import told_of
+
     if args.rounds < 1:
         raise UsageError(f"--rounds: is {args.rounds}, expected at least 1.")
     model = check_model_options(args)
+    prompts = parse_prompts(args.box, ())
+    if args.modality is None and told_of(model).promptable is False:
+        raise UsageError("--modality: is missing, expected that of every input. Give --modality.")
     if args.every_runtime:
         return _every_runtime(args, model)
     if args.write_docs:
@@ -63,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     opened = (time.perf_counter() - start) * 1000
     from monai_effsam.inference.profiling import medians, profile_pictures
 
-    times = profile_pictures(segmenter, sources, args.modality, rounds=args.rounds)
+    times = profile_pictures(segmenter, sources, args.modality, prompts=prompts or None, rounds=args.rounds)
     report = _report(segmenter, medians(times), opened, pictures=len(sources), rounds=args.rounds)
     if args.reference:
         from monai_effsam.inference.reference import compare_with_lite_medsam
@@ -85,14 +94,12 @@ def _every_runtime(args: argparse.Namespace, model: Path) -> int:
         raise UsageError(
             "--every-runtime: exports the model itself. Give no --runtime, and no exported model."
         )
-    found = profile_runtimes(model, args.inputs, args.modality, threads=args.threads, rounds=args.rounds)
-    words = [
-        "effsam profile INPUT --modality",
-        args.modality,
-        "--every-runtime",
-        "--rounds",
-        str(args.rounds),
-    ]
+    given = {"--modality": args.modality, "--box": args.box}
+    options = [word for name, value in given.items() if value for word in (name, value)]
+    found = profile_runtimes(
+        model, args.inputs, options, family=args.family, threads=args.threads, rounds=args.rounds
+    )
+    words = ["effsam profile INPUT", *options, "--every-runtime", "--rounds", str(args.rounds)]
     words += ["--threads", str(args.threads)] if args.threads else []
     page = runtimes_page(found, " ".join(words))
     if args.write_docs:

@@ -31,14 +31,21 @@ _COLUMNS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "Open
 
 
 def profile_runtimes(
-    model: Path, inputs: Sequence[Path], modality: str, *, threads: int | None, rounds: int
+    model: Path,
+    inputs: Sequence[Path],
+    options: Sequence[str],
+    *,
+    family: str | None = None,
+    threads: int | None,
+    rounds: int,
 ) -> dict[str, Any]:
     """Profiles of a model in torch, ONNX Runtime and OpenVINO, with LiteMedSAM's encoder beside each.
 
     Args:
         model: not exported yet.
         inputs: pictures, volumes, folders.
-        modality: of all of them.
+        options: `--modality` and `--box` with their values, as far as they are given.
+        family: of weights of others, where their keys do not tell it.
         threads: CPU threads of the network; None for each runtime's own choice.
         rounds: that count.
 
@@ -49,19 +56,35 @@ def profile_runtimes(
     Raises:
         DataError: a process failed.
     """
-    common = ["--threads", str(threads)] if threads else []
+    common = [*options, "--threads", str(threads)] if threads else [*options]
+    own_family = ["--family", family] if family else []
+    first = _first_picture(model, inputs, prompted="--box" in options)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _run(["export", str(model), "-o", str(folder / "exported"), "--quiet"])
+        _run(["export", str(model), "-o", str(folder / "exported"), "--quiet", *own_family])
         for runtime in _COLUMNS:
             path = model if runtime == "torch" else folder / "exported"
-            own = ["--modality", modality, "--model", str(path), "--runtime", runtime, *common]
+            own = ["--model", str(path), "--runtime", runtime, *common]
+            own += own_family if runtime == "torch" else []
             words = ["profile", *map(str, inputs), *own, "--rounds", str(rounds), "--reference", "--json"]
             found[runtime] = json.loads(_run(words))
-            words = ["segment", str(inputs[0]), *own, "-o", str(folder / runtime), "--quiet"]
+            words = ["segment", *first, *own, "-o", str(folder / runtime), "--quiet"]
             found[runtime]["cold"] = json.loads(_run(words, "-c", _MEASURED))
     return found
+
+
+def _first_picture(model: Path, inputs: Sequence[Path], *, prompted: bool) -> list[str]:
+    """What `effsam segment` gets: the first input, for a promptable model with the box that a profile prompts."""
+    from monai_effsam.data.io import find_inputs, read_image
+    from monai_effsam.inference.model_path import told_of
+    from monai_effsam.inference.prompted import middle_box
+
+    if prompted or told_of(model).promptable is False:
+        return [str(inputs[0])]
+    source = find_inputs(inputs)[0]
+    box = middle_box(read_image(source).size).box or ()
+    return [str(source.path), "--box", ",".join(map(str, box))]
 
 
 def runtimes_page(found: Mapping[str, Any], command: str) -> str:

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_effsam.errors import WeightsError
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.rows import LIMITS
 from monai_effsam.evaluation.scores import FileScore
 from monai_effsam.evaluation.settings import EvaluationSettings
 from monai_effsam.evaluation.summary import summarise
-from monai_effsam.inference.model_path import default_model_path
+from monai_effsam.inference.model_path import DEFAULT_MODEL, shipped_models
 from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 
@@ -54,7 +53,8 @@ def command_of(segmenter: Segmenter, words: Sequence[str], settings: EvaluationS
         "--jitter": robot.jitter or None if robot else None,
         "--compare": _told(settings.compare, "OTHER") if settings.compare else None,
         "--seed": settings.seed or None,
-        "--model": None if _is_shipped(segmenter.model) else _told(segmenter.model.path, "MODEL"),
+        "--model": _model_word(segmenter.model),
+        "--family": segmenter.model.card.get("family"),
         "--runtime": segmenter.runtime.name if segmenter.runtime.name != "torch" else None,
         "--threads": segmenter.runtime.threads,
     }
@@ -106,11 +106,11 @@ def summary_of(
     }
 
 
-def _is_shipped(model: ModelFacts) -> bool:
-    try:
-        return model.path.resolve() == default_model_path().resolve()
-    except WeightsError:
-        return False
+def _model_word(model: ModelFacts) -> str | None:
+    """How the command names a model: not at all if it is the default, by its name if it ships, else by its path."""
+    shipped = {(folder / "models" / "model.pt").resolve(): name for name, folder in shipped_models().items()}
+    name = shipped.get(model.path.resolve())
+    return None if name == DEFAULT_MODEL else name or _told(model.path, "MODEL")
 
 
 def _told(path: Path, word: str) -> str:

@@ -92,7 +92,7 @@ class RobotAnswer(NamedTuple):
 def answers_of(
     segmenter: Segmenter,
     encoding: Encoding,
-    target: str,
+    target: str | None,
     drawn: NDArray[np.bool_],
     user: RobotUser,
     name: str,
@@ -102,7 +102,7 @@ def answers_of(
     Args:
         segmenter: the model.
         encoding: of one slice.
-        target: name of the target.
+        target: name of the target; None for one that a promptable model has no name for.
         drawn: (H, W) bool, its label on the slice; not empty.
         user: how it prompts.
         name: of the object, for the straying.
@@ -199,9 +199,9 @@ def _largest(*masks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return best
 
 
-def _decode(segmenter: Segmenter, encoding: Encoding, target: str, prompts: Prompts) -> RobotAnswer:
+def _decode(segmenter: Segmenter, encoding: Encoding, target: str | None, prompts: Prompts) -> RobotAnswer:
     start = time.perf_counter()
-    decoded = segmenter.decode(encoding, targets=[target], prompts=prompts)
+    decoded = segmenter.decode(encoding, targets=[target] if target else None, prompts=prompts)
     ms = (time.perf_counter() - start) * 1000
     mask = decoded.mask[0] == decoded.targets[0].value
     return RobotAnswer(mask, float(decoded.quality[0, 0]), float(decoded.presence[0, 0]), ms)

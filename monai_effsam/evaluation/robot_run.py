@@ -18,7 +18,7 @@ from monai_effsam.evaluation.scores import Answer, FileScore, score_answer
 from monai_effsam.evaluation.trivial import ConstantMask, ellipse_in
 from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.segmenter import Segmenter
-from monai_effsam.targets import find_targets
+from monai_effsam.targets import Target, own_target
 
 __all__ = ["robot_scores"]
 
@@ -59,12 +59,13 @@ def robot_scores(
         read_ms = (time.perf_counter() - start) * 1000
         label = read_label(case.mask, image)
         encodings: dict[int, tuple[Encoding, float]] = {}
-        wanted = find_targets(case.values.values(), case.modality, segmenter.model.targets)
-        for value, target in zip(case.values, wanted, strict=True):
+        for value, title in case.values.items():
+            # what a promptable model outlines need not stand in its table
+            target = own_target(title, case.modality, segmenter.model.targets)
             drawn = label == value
             if not drawn.any():
                 continue
-            found = _prompted(case, name, image, drawn, target.name, segmenter, user, encodings)
+            found = _prompted(case, name, image, drawn, target, segmenter, user, encodings)
             masks = [
                 _stack([row[i] for row in found.values()], found, drawn) for i in range(len(user.rounds))
             ]
@@ -92,20 +93,21 @@ def _prompted(
     name: str,
     image: Image,
     drawn: NDArray[np.bool_],
-    target: str,
+    target: Target,
     segmenter: Segmenter,
     user: RobotUser,
     encodings: dict[int, tuple[Encoding, float]],
 ) -> dict[int, list[RobotAnswer]]:
     """The answers of each slice that holds the target; encodings are made where they are missing."""
     found = {}
+    asked = target.name if target in segmenter.model.targets else None
     for index in np.flatnonzero(drawn.any((1, 2))).tolist():
         if index not in encodings:
             start = time.perf_counter()
             encoding = segmenter.encode(image, index, case.modality)
             encodings[index] = encoding, (time.perf_counter() - start) * 1000
-        instance = _instance(case, name, target, index)
-        found[index] = list(answers_of(segmenter, encodings[index][0], target, drawn[index], user, instance))
+        instance = _instance(case, name, target.name, index)
+        found[index] = list(answers_of(segmenter, encodings[index][0], asked, drawn[index], user, instance))
     return found
 
 

@@ -41,10 +41,11 @@ def evaluate_model(
     device: str = "cpu",
     runtime: str | None = None,
     threads: int | None = None,
+    family: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """`evaluate_sets` for callers that hold paths, such as a bundle's configuration."""
-    segmenter = Segmenter.open(model, runtime, device, threads=threads)
+    segmenter = Segmenter.open(model, runtime, device, threads=threads, family=family)
     return evaluate_sets(Path(data_root), segmenter, Path(out), **options)
 
 
@@ -144,7 +145,12 @@ def _check(
         raise UsageError(
             f"evaluate: no file of the split '{settings.split}', expected some. Choose --split or --sets."
         )
-    for case in {case.set_name: case for case in cases}.values():
+    if segmenter.promptable and not settings.robot:
+        raise UsageError(
+            f"evaluate: {segmenter.model.path} outlines what it is prompted for, expected a simulated user. "
+            "Add --robot box or --robot points."
+        )
+    for case in {case.set_name: case for case in cases}.values() if not segmenter.promptable else ():
         find_targets(case.values.values(), case.modality, segmenter.model.targets)
     if (out / "summary.json").exists() and not overwrite:
         raise UsageError(

@@ -19,7 +19,7 @@ from monai_effsam.evaluation.summary import rows_of, scores_of
 from monai_effsam.reports.charts import Strip
 from monai_effsam.reports.evaluation_page import evaluation_page
 from monai_effsam.reports.page import Picture
-from monai_effsam.targets import Target, find_targets
+from monai_effsam.targets import Target, own_target
 
 __all__ = ["report_of", "worst_of"]
 
@@ -83,7 +83,7 @@ def _trivial(summary: Mapping[str, Any], title: str) -> float | None:
 
 def _picture(score: FileScore, case: Case, table: Sequence[Target], out: Path) -> Picture:
     """A case as it was labelled beside how it was answered; of a volume the slice with most wrong pixels."""
-    target = find_targets([score.target], case.modality, table)[0]
+    target = own_target(score.target, case.modality, table)
     value = next(v for v, name in case.values.items() if name == score.target)
     image = read_image(case.image, modality=case.modality)
     drawn = read_label(case.mask, image) == value
@@ -104,8 +104,11 @@ def _picture(score: FileScore, case: Case, table: Sequence[Target], out: Path) -
 
 def _facts(score: FileScore) -> str:
     """The scores of a case in a line."""
+    told = (
+        [f"presence {score.presence:.2f}"] if score.prompt == "none" else []
+    )  # who prompts says that it is there
     if not score.label_px:
-        return f"not in the label, {score.mask_px} px answered, presence {score.presence:.2f}"
+        return ", ".join(["not in the label", f"{score.mask_px} px answered", *told])
     parts = [f"Dice {score.dice:.3f}"]
     if not score.mask_px:
         parts.append("nothing answered")
@@ -113,7 +116,7 @@ def _facts(score: FileScore) -> str:
         parts += [f"HD95 {score.hd95:.1f} {score.unit}", f"surface Dice {score.surface_dice:.2f}"]
     if not math.isnan(score.trivial):
         parts.append(f"trivial {score.trivial:.3f}")
-    return ", ".join([*parts, f"presence {score.presence:.2f}", f"quality {score.quality:.2f}"])
+    return ", ".join([*parts, *told, f"quality {score.quality:.2f}"])
 
 
 def _sized(

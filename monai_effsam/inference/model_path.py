@@ -13,9 +13,10 @@ from monai_effsam.inference.runtimes.exported import MANIFEST_NAME, kind_of
 from monai_effsam.specs import PROMPTABLE
 from monai_effsam.targets import TARGETS, Target, targets_from_json
 
-__all__ = ["ModelTold", "default_model_path", "find_model_path", "shipped_models", "told_of"]
+__all__ = ["DEFAULT_MODEL", "ModelTold", "default_model_path", "find_model_path", "shipped_models", "told_of"]
 
-_DEFAULT = "esp_medsam"
+DEFAULT_MODEL = "esp_medsam"
+"""Name of the bundle that is used where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ def default_model_path() -> Path:
     Raises:
         WeightsError: they are missing.
     """
-    folder = shipped_models().get(_DEFAULT)
+    folder = shipped_models().get(DEFAULT_MODEL)
     if folder is None:
-        missing = _places()[-1] / _DEFAULT / "models" / "model.pt"
+        missing = _places()[-1] / DEFAULT_MODEL / "models" / "model.pt"
         raise WeightsError(f"{missing}: the model that ships is missing. Name one with --model.")
     return folder / "models" / "model.pt"
 

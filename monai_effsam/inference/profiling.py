@@ -11,7 +11,9 @@ from pathlib import Path
 
 from monai_effsam.data.io import Source, read_image, write_mask, write_overlay
 from monai_effsam.inference.clock import StageClock
+from monai_effsam.inference.prompted import middle_box
 from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.specs import Prompts
 
 __all__ = ["STAGES", "StageTimes", "medians", "profile_pictures"]
 
@@ -35,8 +37,9 @@ class StageTimes:
 def profile_pictures(
     segmenter: Segmenter,
     sources: Sequence[Source],
-    modality: str,
+    modality: str | None,
     *,
+    prompts: Prompts | None = None,
     rounds: int = 5,
     on_round: Callable[[int, int], None] | None = None,
 ) -> list[StageTimes]:
@@ -47,18 +50,20 @@ def profile_pictures(
     Args:
         segmenter: the model in its runtime.
         sources: pictures or volumes, from `data.io.find_inputs`.
-        modality: of all of them.
+        modality: of all of them; a promptable model does without.
+        prompts: given with each; a promptable model gets a box around the middle half of each picture otherwise.
         rounds: counted passes over all of them.
         on_round: called with (rounds done, rounds in all) after each.
 
     Raises:
         DataError: a file cannot be read.
         UnknownNameError: no such modality.
+        UsageError: a prompt that cannot be used, or no modality though the model is self-prompting.
     """
     times: list[StageTimes] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):
-            passed = [_profile(segmenter, source, modality, Path(folder)) for source in sources]
+            passed = [_profile(segmenter, source, modality, prompts, Path(folder)) for source in sources]
             times += passed if number else []
             if on_round:
                 on_round(number + 1, rounds + 1)
@@ -71,15 +76,19 @@ def medians(times: Sequence[StageTimes]) -> dict[str, float]:
     return {**found, "total": statistics.median(sum(one.ms.values()) for one in times)}
 
 
-def _profile(segmenter: Segmenter, source: Source, modality: str, folder: Path) -> StageTimes:
+def _profile(
+    segmenter: Segmenter, source: Source, modality: str | None, prompts: Prompts | None, folder: Path
+) -> StageTimes:
     clock = StageClock()
     image = read_image(source, modality=modality)
     clock.lap("read")
-    answer = segmenter.segment(image, modality)
+    if segmenter.promptable and not prompts:
+        prompts = middle_box(image.size)
+    answer = segmenter.segment(image, modality, prompts=prompts)
     after = StageClock()
     write_mask(image, answer.mask, folder)
     after.lap("mask")
-    colours = {t.value: t.colour for t in segmenter.model.targets if t.modality == modality}
+    colours = {target.value: target.colour for target in answer.targets}
     write_overlay(image, answer.mask, colours, folder)
     after.lap("overlay")
     return StageTimes(str(source.path), {**clock.ms, **answer.ms, **after.ms})

@@ -13,7 +13,7 @@ from monai_effsam.errors import UsageError
 from monai_effsam.inference.runtimes.contract import PromptableRuntime, PromptArrays
 from monai_effsam.specs import MaskRule, Placement, Prompts, spec_of
 
-__all__ = ["PromptedOutline", "outline_prompted", "placed_outline"]
+__all__ = ["PromptedOutline", "middle_box", "outline_prompted", "placed_outline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,10 @@ def placed_outline(
     """
     scores = mask_scores(logits, placement, rule)
     return PromptedOutline(scores > 0, quality, scores)
+
+
+def middle_box(size: tuple[int, int]) -> Prompts:
+    """A box around the middle half of a picture of (H, W): what is prompted where only time or a first look counts."""
+    height, width = size
+    x0, y0 = width // 4, height // 4
+    return Prompts(box=(x0, y0, max(x0 + 1, 3 * width // 4), max(y0 + 1, 3 * height // 4)))

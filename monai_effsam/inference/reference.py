@@ -19,8 +19,11 @@ import torch
 
 from monai_effsam.inference.export import trace_graph, write_openvino
 from monai_effsam.inference.export.promptable_sam import PlainEncoderGraph
+from monai_effsam.inference.prompted import middle_box
+from monai_effsam.inference.runtimes import PromptArrays
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.networks.encoders import build_encoder
+from monai_effsam.specs import spec_of
 
 __all__ = ["compare_with_lite_medsam"]
 
@@ -28,14 +31,17 @@ SIZE = 256
 """Side of the image that LiteMedSAM's encoder takes [px]."""
 
 
-def compare_with_lite_medsam(segmenter: Segmenter, modality: str, *, rounds: int = 5) -> dict[str, float]:
-    """Median times of the segmenter's network (encode and decode, no prompt) and of LiteMedSAM's encoder alone.
+def compare_with_lite_medsam(
+    segmenter: Segmenter, modality: str | None, *, rounds: int = 5
+) -> dict[str, float]:
+    """Median times of the segmenter's network (encode and decode) and of LiteMedSAM's encoder alone.
 
-    Both get one image in memory. A turn of each warms up and is not counted.
+    A promptable network gets a box, others no prompt. Both get one image in memory. A turn of each warms up and is
+    not counted.
 
     Args:
         segmenter: the model in its runtime.
-        modality: whose size and targets are used.
+        modality: whose size and targets are used; a promptable model does without.
         rounds: counted turns.
 
     Returns:
@@ -46,13 +52,17 @@ def compare_with_lite_medsam(segmenter: Segmenter, modality: str, *, rounds: int
     """
     runtime = segmenter.runtime
     number = segmenter.modality_index(modality)
-    size = segmenter.model.specs[modality].size
+    spec = spec_of(segmenter.model.specs, modality)
+    size = spec.size
+    prompt = (
+        PromptArrays.of(middle_box((size, size)), spec.place((size, size))) if segmenter.promptable else None
+    )
     image = np.random.RandomState(0).randn(1, 3, size, size).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         reference = _reference(runtime.name, runtime.device, runtime.threads, Path(folder))
         turns = []
         for _ in range(rounds + 1):
-            ours = _timed(lambda: runtime.decode(runtime.encode(image, number), number))
+            ours = _timed(lambda: runtime.decode(runtime.encode(image, number), number, prompt))
             turns.append((ours, _timed(reference)))
     ours_ms, reference_ms = zip(*turns[1:], strict=True)
     return {

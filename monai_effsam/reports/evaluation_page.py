@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -36,7 +36,7 @@ def evaluation_page(
         cards = "".join(map(make_article, pictures))
         body.append(_section(f"worst-{name}", name, f'<div class="cards">{cards}</div>'))
     for section in others:
-        extra = {"Presence and quality": _reliability, "Time and memory": _speed}.get(section.heading)
+        extra = _PLOTS.get(section.heading)
         plots = extra(summary) if extra else ""
         body.append(_section("", section.heading, plots + _tables(section)))
     body.append(_section("method", "How it was measured", f"<p>{_marked(method_of(summary))}</p>"))
@@ -97,3 +97,11 @@ def _marked(text: str) -> str:
     """Escaped, with `code` as in Markdown."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+
+
+_PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "Presence and quality": _reliability,
+    "Quality": _reliability,
+    "Time and memory": _speed,
+}
+"""What is drawn above the tables of a section."""

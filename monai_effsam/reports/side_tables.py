@@ -18,6 +18,12 @@ _PROMPTED = (
     "Stages are not overlapped, and nothing is drawn; of the decoder the time of the last round, all slices."
 )
 
+_PRESENCE_TITLES = ("answers", "of these present", "presence right", "its error")
+_PRESENCE_NOTE = (
+    "Presence is right if it is at least 0.5 just where the label holds the target; its error is the expected "
+    "calibration error in ten bins. "
+)
+
 
 def cost_section(summary: Mapping[str, Any]) -> Section:
     """Time and memory; beside their limits where the whole way from file to overlay was timed."""
@@ -53,43 +59,39 @@ def _sets(sets: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def calibration_section(sets: Mapping[str, Mapping[str, Any]]) -> Section:
-    """How well presence and quality are told, set by set."""
-    titles: tuple[str, ...] = (
-        "set",
-        "answers",
-        "of these present",
-        "presence right",
-        "its error",
-        "masks",
-        "quality off by",
-        "bias",
-    )
-    binned = any("quality_calibration_error" in facts for facts in sets.values())
-    titles += ("its error",) if binned else ()
+    """How well presence and quality are told, set by set; no word of presence where none is told."""
+    shown = {name: facts for name, facts in sets.items() if facts["told"] or facts["masks"]}
+    told = any(facts["told"] for facts in shown.values())
+    heading = "Presence and quality" if told else "Quality"
+    if not shown:
+        return Section(heading, (), "No single pictures.")
+    binned = any("quality_calibration_error" in facts for facts in shown.values())
+    titles = ("set", *_PRESENCE_TITLES) if told else ("set",)
+    titles += ("masks", "quality off by", "bias", *(("its error",) if binned else ()))
     rows = tuple(
         (
             name,
-            str(facts["told"]),
-            str(facts["present"]),
-            as_share(facts.get("presence_right")),
-            as_fraction(facts.get("presence_error")),
+            *(_presence_cells(facts) if told else ()),
             str(facts["masks"]),
             as_fraction(facts.get("quality_error")),
             as_fraction(facts.get("quality_bias")),
             *((as_fraction(facts.get("quality_calibration_error")),) if binned else ()),
         )
-        for name, facts in sets.items()
-        if facts["told"] or facts["masks"]
+        for name, facts in shown.items()
+    )
+    ending = (
+        ("same expected error as presence" if told else "expected calibration error in ten bins")
+        if binned
+        else ""
     )
     note = (
-        "Single pictures only, over the targets that a set labels. Presence is right if it is at least 0.5 just where "
-        "the label holds the target; its error is the expected calibration error in ten bins. Quality is compared with "
-        "the true IoU of masks that are not empty: mean distance, and mean of estimate minus truth"
-        + (", and the same expected error as presence." if binned else ".")
+        f"Single pictures only, over the targets that a set labels. {_PRESENCE_NOTE if told else ''}Quality is "
+        "compared with the true IoU of masks that are not empty: mean distance, and mean of estimate minus truth"
+        + (f", and the {ending}." if ending else ".")
     )
-    heading = "Presence and quality"
-    return (
-        Section(heading, (Table(titles, rows),), note)
-        if rows
-        else Section(heading, (), "No single pictures.")
-    )
+    return Section(heading, (Table(titles, rows),), note)
+
+
+def _presence_cells(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    right, error = as_share(facts.get("presence_right")), as_fraction(facts.get("presence_error"))
+    return str(facts["told"]), str(facts["present"]), right, error

@@ -36,7 +36,7 @@ def test_export_tells_how_far_each_runtime_is_from_torch(tiny_model, tmp_path, c
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere.pt"], "nowhere.pt: is missing"),
+        (["nowhere.pt"], "MODEL: nowhere.pt is missing"),
         (["--runtime", "onnx-runtime"], "Did you mean 'onnxruntime'"),
     ],
 )
