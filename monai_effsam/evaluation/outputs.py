@@ -18,7 +18,7 @@ from monai_effsam.inference.model_path import default_model_path
 from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 
-__all__ = ["command_of", "data_words", "model_name", "summary_of"]
+__all__ = ["command_of", "data_words", "model_name", "summary_of", "told_path"]
 
 
 def model_name(model: ModelFacts) -> str:
@@ -31,7 +31,7 @@ def data_words(
     data: Path, sets: Sequence[str] | None = None, modality: str | None = None, targets: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """The words of a command that name labelled images, without paths of one machine."""
-    words = [_told(data, "DATA"), "-o", "OUT"]
+    words = [told_path(data, "DATA"), "-o", "OUT"]
     words += ["--sets", ",".join(sets)] if sets else []
     words += ["--modality", modality] if modality else []
     return (*words, *(word for target in targets for word in ("--target", target)))
@@ -52,9 +52,9 @@ def command_of(segmenter: Segmenter, words: Sequence[str], settings: EvaluationS
         "--robot": robot.start if robot else None,
         "--clicks": robot.clicks if robot else None,
         "--jitter": robot.jitter or None if robot else None,
-        "--compare": _told(settings.compare, "OTHER") if settings.compare else None,
+        "--compare": told_path(settings.compare, "OTHER") if settings.compare else None,
         "--seed": settings.seed or None,
-        "--model": None if _is_shipped(segmenter.model) else _told(segmenter.model.path, "MODEL"),
+        "--model": None if _is_shipped(segmenter.model) else told_path(segmenter.model.path, "MODEL"),
         "--runtime": segmenter.runtime.name if segmenter.runtime.name != "torch" else None,
         "--threads": segmenter.runtime.threads,
     }
@@ -113,5 +113,6 @@ def _is_shipped(model: ModelFacts) -> bool:
         return False
 
 
-def _told(path: Path, word: str) -> str:
+def told_path(path: Path, word: str) -> str:
+    """A path as pages tell it: relative ones as they are, of others only what they stand for."""
     return word if path.is_absolute() else path.as_posix()

@@ -1,0 +1,238 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Several models in front of the same simulated user: the same boxes and points of the same pictures for each."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from monai_effsam.data.io import write_bytes
+from monai_effsam.data.sets import Case
+from monai_effsam.errors import UnknownNameError, UsageError
+from monai_effsam.evaluation.machine import machine_facts
+from monai_effsam.evaluation.models_answers import ModelFound, Opener, answer_picture, look_at
+from monai_effsam.evaluation.models_rows import PromptedScore, Work, read_rows, rows_csv
+from monai_effsam.evaluation.models_summary import summarise_models
+from monai_effsam.evaluation.robot import RobotUser
+from monai_effsam.evaluation.run import named_cases
+from monai_effsam.evaluation.trivial import constant_masks
+from monai_effsam.reports.models_page import models_page, models_plot
+from monai_effsam.targets import find_targets
+
+__all__ = ["ModelsSettings", "compare_models"]
+
+_ROWS = "images.csv"
+_SAVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsSettings:
+    """What is asked of every model.
+
+    Args:
+        jitter: how far the sides of a box stray, one prompt each, see `RobotUser`; beside them there is one click,
+            which does not stray.
+        reference: the model that each other one is compared with; None for the first.
+        split: that is answered; what is trivial is learnt from the split `train`.
+        seed: of the straying and of the bootstrap.
+        notes: Markdown that the page holds as it is.
+
+    Raises:
+        UsageError: no jitter, one that is negative or given twice.
+    """
+
+    jitter: tuple[int, ...] = (0, 10, 20)
+    reference: str | None = None
+    split: str = "val"
+    seed: int = 0
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what asks nothing, or the same twice."""
+        if not self.jitter or len(set(self.jitter)) < len(self.jitter):
+            told = ", ".join(map(str, self.jitter)) or "empty"
+            raise UsageError(f"compare: jitter is {told}, expected one or more different numbers of pixels.")
+        self.users()
+
+    def users(self) -> dict[str, RobotUser]:
+        """Who prompts, by the name of the prompt."""
+        boxes = {
+            f"box jitter {jitter}" if jitter else "box": RobotUser("box", 0, jitter, self.seed)
+            for jitter in self.jitter
+        }
+        return boxes | {"point": RobotUser("points", 1, 0, self.seed)}
+
+
+def compare_models(
+    cases: Sequence[Case],
+    models: Mapping[str, Opener],
+    out: Path,
+    *,
+    settings: ModelsSettings | None = None,
+    command: str = "",
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Prompt several models in the same way and set their masks side by side.
+
+    To `out` go `images.csv` (a line a target of a picture, model and prompt), `summary.json`, `table.md` and
+    `table.svg`. The lines are saved every few seconds, so an interrupted run can be resumed.
+
+    Args:
+        cases: of all splits; only pictures that hold a target count.
+        models: by name, in the order of the table, functions that open them. Each is opened once to look at it, and
+            again while it answers; never two at a time.
+        out: output folder.
+        settings: what is asked.
+        command: that makes this again.
+        resume: keep what `out` has of these very models, prompts and seed. That data or machine have changed since
+            is not noticed.
+        overwrite: begin anew where `out` has a table.
+        on_step: called with (pictures done, pictures in all), of all models.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        UsageError: no such split, no picture with a target, a target that a model does not know, or outputs that
+            exist.
+        UnknownNameError: no such reference.
+        DataError: a table, image or label cannot be read, or the folder not be written.
+    """
+    settings = settings or ModelsSettings()
+    chosen = [case for case in cases if case.split == settings.split]
+    _check(chosen, models, settings, out, resume or overwrite)
+    found = [_looked_at(name, opened, chosen) for name, opened in models.items()]
+    table = _Table(out / _ROWS, found, resume=resume)
+    ask = _Questions(cases, chosen, settings)
+    try:
+        for number, one in enumerate(found):
+            tell = _from(number * len(chosen), len(found) * len(chosen), on_step)
+            _ask_all(one, models[one.run.model], ask, table, tell)
+    finally:
+        table.save()
+    rows = table.of(found, ask.users)
+    if not rows:
+        raise UsageError("compare: no label holds a target, expected some to prompt for. Choose other data.")
+    summary = {
+        "made": {
+            "command": command,
+            "split": settings.split,
+            "seed": settings.seed,
+            "date": datetime.date.today().isoformat(),
+            **machine_facts(found[0].run.threads),
+        },
+        **summarise_models(rows, found, ask.users, reference=settings.reference, seed=settings.seed),
+        "notes": settings.notes,
+    }
+    write_bytes(out / "table.md", models_page(summary, "table.svg").encode())
+    write_bytes(out / "table.svg", models_plot(summary).encode())
+    write_bytes(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    return summary
+
+
+class _Questions:
+    """The pictures and prompts that every model gets, and what needs to be read but once for all of them."""
+
+    def __init__(self, cases: Sequence[Case], chosen: Sequence[Case], settings: ModelsSettings) -> None:
+        self.users = settings.users()
+        names = dict.fromkeys(case.set_name for case in chosen)
+        self.sets = {name: named_cases(chosen, name) for name in names}
+        self.empty: set[tuple[str, str]] = set()
+        training = {
+            name: [case for case in cases if case.set_name == name and case.split == "train"]
+            for name in names
+        }
+        self.constants = cache(lambda name: constant_masks(training[name]))
+
+
+class _Table:
+    """The lines of `images.csv`, saved now and then."""
+
+    def __init__(self, path: Path, found: Sequence[ModelFound], *, resume: bool) -> None:
+        runs = {one.run.model: one.run for one in found}
+        kept = read_rows(path) if resume and path.exists() else []
+        self.path, self.saved = path, time.monotonic()
+        self.rows = [row for row in kept if runs.get(row.model, row.run) == row.run]
+        self.done = {row.work for row in self.rows}
+
+    def add(self, rows: Iterable[PromptedScore]) -> None:
+        """All lines of a picture at once."""
+        self.rows += rows
+        if time.monotonic() - self.saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, whole; nothing where there is nothing to keep."""
+        if self.rows:
+            write_bytes(self.path, rows_csv(self.rows).encode())
+        self.saved = time.monotonic()
+
+    def of(self, found: Sequence[ModelFound], users: Mapping[str, RobotUser]) -> list[PromptedScore]:
+        """The lines of these models and prompts."""
+        runs = {one.run for one in found}
+        seeds = {prompt: user.seed for prompt, user in users.items()}
+        return [row for row in self.rows if row.run in runs and seeds.get(row.prompt) == row.seed]
+
+
+def _ask_all(
+    found: ModelFound,
+    opened: Opener,
+    ask: _Questions,
+    table: _Table,
+    tell: Callable[[int], None],
+) -> None:
+    """What the table lacks of one model; it is opened if that is anything."""
+    segmenter = cache(opened)
+    pictures = [(name, image, case) for name, own in ask.sets.items() for image, case in own.items()]
+    for number, (name, image, case) in enumerate(pictures, 1):
+        missing = {
+            prompt: user
+            for prompt, user in ask.users.items()
+            if Work(found.run, prompt, user.seed, name, image) not in table.done
+        }
+        if missing and (name, image) not in ask.empty:
+            constants = partial(ask.constants, name)
+            rows = answer_picture(case, image, segmenter, found.run, missing, constants)
+            table.add(rows)
+            if not rows:
+                ask.empty.add((name, image))
+        tell(number)
+
+
+def _check(
+    cases: Sequence[Case], models: Mapping[str, Opener], settings: ModelsSettings, out: Path, may_exist: bool
+) -> None:
+    if not cases:
+        raise UsageError(
+            f"compare: no file of the split '{settings.split}', expected some. Choose --split or --sets."
+        )
+    if not models:
+        raise UsageError("compare: no model given, expected at least one. Add --model NAME=PATH.")
+    if settings.reference is not None and settings.reference not in models:
+        raise UnknownNameError("reference", settings.reference, models)
+    if (out / _ROWS).exists() and not may_exist:
+        raise UsageError(
+            f"{out / _ROWS}: exists, expected a new file. Add --resume to go on with it, --overwrite to replace it, or "
+            "choose another -o."
+        )
+
+
+def _looked_at(name: str, opened: Opener, cases: Sequence[Case]) -> ModelFound:
+    """What a model is; refused if it does not know a target of the sets."""
+    segmenter = opened()
+    for case in {case.set_name: case for case in cases}.values():
+        find_targets(case.values.values(), case.modality, segmenter.model.targets)
+    return look_at(name, segmenter)
+
+
+def _from(done: int, total: int, on_step: Callable[[int, int], None] | None) -> Callable[[int], None]:
+    """Progress of one model as progress of all."""
+    return (lambda number: on_step(done + number, total)) if on_step else (lambda number: None)
