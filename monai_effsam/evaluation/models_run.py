@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.models_answers import ModelFound, Opener, answer_picture, look_at
 from monai_effsam.evaluation.models_rows import PromptedScore, Work, read_rows, rows_csv
 from monai_effsam.evaluation.models_summary import summarise_models
+from monai_effsam.evaluation.models_times import times_in_turns
 from monai_effsam.evaluation.robot import RobotUser
 from monai_effsam.evaluation.run import named_cases
 from monai_effsam.evaluation.trivial import constant_masks
@@ -27,7 +29,7 @@ from monai_effsam.targets import find_targets
 
 __all__ = ["ModelsSettings", "compare_models"]
 
-_ROWS = "images.csv"
+_ROWS, _SUMMARY = "images.csv", "summary.json"
 _SAVE_SECONDS = 10.0
 
 
@@ -88,7 +90,7 @@ def compare_models(
     Args:
         cases: of all splits; only pictures that hold a target count.
         models: by name, in the order of the table, functions that open them. Each is opened once to look at it, and
-            again while it answers; never two at a time.
+            again while it answers; in the end all at once, to be timed in turns.
         out: output folder.
         settings: what is asked.
         command: that makes this again.
@@ -121,6 +123,7 @@ def compare_models(
     rows = table.of(found, ask.users)
     if not rows:
         raise UsageError("compare: no label holds a target, expected some to prompt for. Choose other data.")
+    times = (_kept_times(out / _SUMMARY, found) if resume else None) or times_in_turns(models, ask.turns())
     summary = {
         "made": {
             "command": command,
@@ -129,12 +132,14 @@ def compare_models(
             "date": datetime.date.today().isoformat(),
             **machine_facts(found[0].run.threads),
         },
-        **summarise_models(rows, found, ask.users, reference=settings.reference, seed=settings.seed),
+        **summarise_models(
+            rows, found, ask.users, times=times, reference=settings.reference, seed=settings.seed
+        ),
         "notes": settings.notes,
     }
     write_bytes(out / "table.md", models_page(summary, "table.svg").encode())
     write_bytes(out / "table.svg", models_plot(summary).encode())
-    write_bytes(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_bytes(out / _SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
     return summary
 
 
@@ -151,6 +156,11 @@ class _Questions:
             for name in names
         }
         self.constants = cache(lambda name: constant_masks(training[name]))
+
+    def turns(self) -> list[Case]:
+        """The pictures, a set after the other in turns."""
+        rounds = zip_longest(*(own.values() for own in self.sets.values()))
+        return [case for one in rounds for case in one if case is not None]
 
 
 class _Table:
@@ -231,6 +241,19 @@ def _looked_at(name: str, opened: Opener, cases: Sequence[Case]) -> ModelFound:
     for case in {case.set_name: case for case in cases}.values():
         find_targets(case.values.values(), case.modality, segmenter.model.targets)
     return look_at(name, segmenter)
+
+
+def _kept_times(file: Path, found: Sequence[ModelFound]) -> dict[str, dict[str, float]] | None:
+    """Of an earlier summary of these very models; None if there is none."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))["models"]
+        if [{key: entry[key] for key in one.to_json()} for entry, one in zip(told, found, strict=True)] != [
+            one.to_json() for one in found
+        ]:
+            return None
+        return {e["model"]: {key: float(e[key]) for key in ("encode_ms", "decode_ms")} for e in told}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _from(done: int, total: int, on_step: Callable[[int, int], None] | None) -> Callable[[int], None]:

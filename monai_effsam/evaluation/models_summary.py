@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def summarise_models(
     models: Sequence[ModelFound],
     users: Mapping[str, RobotUser],
     *,
+    times: Mapping[str, Mapping[str, float]],
     reference: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -35,18 +36,19 @@ def summarise_models(
         rows: of these models and prompts; every model has answered every one.
         models: in the order of the table.
         users: by the name of the prompt.
+        times: of each model, from `times_in_turns`.
         reference: each other model is compared with it; None for the first.
         seed: of the bootstrap.
 
     Returns:
         `models`, `sets`, `reference` and, for each prompt, an entry of `prompts`: `models` and `trivial` with
-        `sets` (see `Spread`, with quartiles) and `mean_of_sets`, models also with `gain` over what is trivial and
-        times, and `pairs`, see `_pair`.
+        `sets` (see `Spread`, with quartiles) and `mean_of_sets`, models also with `gain` over what is trivial, and
+        `pairs`, see `_pair`.
     """
     names = [one.run.model for one in models]
     first = reference or names[0]
     return {
-        "models": [one.to_json() for one in models],
+        "models": [one.to_json() | dict(times[one.run.model]) for one in models],
         "reference": first,
         "sets": _set_facts([row for row in rows if row.model == names[0]]),
         "prompts": [
@@ -93,17 +95,13 @@ def _prompt(
 
 
 def _model(rows: Rows, seed: int) -> dict[str, Any]:
-    """Scores by set, what they gain over the trivial answer where there is one, and times."""
+    """Scores by set, and what they gain over the trivial answer where there is one."""
     judged = [row for row in rows if not np.isnan(row.trivial)]
     gains = _means([replace(row, dice=row.dice - row.trivial) for row in judged])
-    pictures = [row for row in rows if row.slices == 1]
-    encoders = {(row.set_name, row.image): row.encode_ms for row in pictures}
     return {
         "sets": _sets(rows, seed),
         **_mean_of_sets(_means(rows)),
         "gain": round(fmean(gains.values()), 4) if gains else None,
-        "encode_ms": round(median(encoders.values()), 1) if encoders else None,
-        "decode_ms": round(median(row.decode_ms for row in pictures), 1) if pictures else None,
     }
 
 

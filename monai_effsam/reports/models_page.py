@@ -19,13 +19,22 @@ one click, at the pixel of the target that is farthest from its outline. There a
 slice that holds the target is prompted. A score is the Dice of answer and label on the stored grid of the file.
 Trivial, after a box: the ellipse that the very same box frames; after a point: one constant mask, the mean training
 mask of set and target cut at its best level. Neither looks at the picture. Differences are those of paired scores, the
-model named first minus the second: their mean, its 95 % bootstrap interval that draws pictures, and a two-sided Wilcoxon
-signed-rank test over the pictures' mean differences. Better and worse: pictures in which the first is higher or lower.
-Effect: matched-pairs rank-biserial correlation, -1 to 1. Holm: corrected for all pairs of one prompt, set by set for all
-pairs and sets of one prompt. As slices of one patient are alike, the last column counts a patient once, not a picture.
+model named first minus the second: their mean, its 95 % bootstrap interval that draws pictures, and a two-sided
+Wilcoxon signed-rank test over the pictures' mean differences. Better and worse: pictures in which the first is higher
+or lower. Effect: matched-pairs rank-biserial correlation, -1 to 1. Holm: corrected for all pairs of one prompt; set by
+set, for all pairs and sets of one prompt. As slices of one patient are alike, the last column counts a patient once,
+not a picture.
 """
 
-_WHISKERS = "Box: quartiles and median; whiskers: 10th and 90th percentile; dot: mean; diamond: mean of the trivial answer."
+_TIMES = (
+    "Times: medians over a few pictures of all sets, a tight box each, the models in turns; the encoder with the "
+    "preparation of the picture, the decoder with the way of the mask back to it. n: scores, one a target of a picture."
+)
+
+_WHISKERS = (
+    "Box: quartiles and median; whiskers: 10th and 90th percentile; dot: mean; "
+    "diamond: mean of the trivial answer."
+)
 
 
 def models_page(summary: Mapping[str, Any], plot: str) -> str:
@@ -60,7 +69,7 @@ def models_plot(summary: Mapping[str, Any]) -> str:
 
 def models_sections(summary: Mapping[str, Any]) -> list[Section]:
     """Models and sets, then the tables of each prompt."""
-    sections = [Section("", (_models(summary["models"]), _sets(summary["sets"])))]
+    sections = [Section("", (_models(summary["models"]), _sets(summary["sets"])), _TIMES)]
     for entry in summary["prompts"]:
         tables = [_scores(entry, summary["sets"]), _medians(entry, summary["sets"])]
         tables += (
@@ -80,11 +89,19 @@ def _origin(summary: Mapping[str, Any]) -> str:
 
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:
+    titles = ("model", "parameters [M]", "encoder [ms]", "decoder [ms]", "runs in", "sha256 of the weights")
     rows = tuple(
-        (m["model"], _millions(m["parameters"]), f"{m['runtime']}, {m['device']}", f"`{m['sha256']}`")
+        (
+            m["model"],
+            _millions(m["parameters"]),
+            as_whole(m["encode_ms"]),
+            as_whole(m["decode_ms"]),
+            f"{m['runtime']}, {m['device']}",
+            f"`{m['sha256']}`",
+        )
         for m in models
     )
-    return Table(("model", "parameters [M]", "runs in", "sha256 of the weights"), rows, "lrll")
+    return Table(titles, rows, "lrrrll")
 
 
 def _sets(sets: Mapping[str, Mapping[str, int]]) -> Table:
@@ -95,14 +112,12 @@ def _sets(sets: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def _scores(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, int]]) -> Table:
-    """Mean and spread by set, beside what they gain and cost."""
+    """Mean and spread by set, and what is gained over the trivial answer."""
     titles = (
         "Dice, mean ± sd",
         *(f"{name} (n {facts['scores']})" for name, facts in sets.items()),
         "mean of the sets",
         "gain",
-        "encoder [ms]",
-        "decoder [ms]",
     )
     rows = [
         (
@@ -110,14 +125,12 @@ def _scores(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, int]]) -> 
             *(_mean_sd(model["sets"].get(name)) for name in sets),
             f"**{as_fraction(model['mean_of_sets'])}**",
             _signed(model["gain"]),
-            as_whole(model["encode_ms"]),
-            as_whole(model["decode_ms"]),
         )
         for model in entry["models"]
     ]
     trivial = entry["trivial"]
     cells = (_mean_sd(trivial["sets"].get(name)) for name in sets)
-    rows.append((_trivial_name(entry), *cells, as_fraction(trivial["mean_of_sets"]), "–", "–", "–"))
+    rows.append((_trivial_name(entry), *cells, as_fraction(trivial["mean_of_sets"]), "–"))
     return Table(titles, tuple(rows))
 
 
@@ -133,7 +146,7 @@ def _medians(entry: Mapping[str, Any], sets: Mapping[str, Any]) -> Table:
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Table:
     titles = (
         "all sets",
-        "n",
+        "pictures",
         "difference",
         "95 %",
         "better",
@@ -170,10 +183,7 @@ def _pairs_by_set(pairs: Sequence[Mapping[str, Any]], sets: Mapping[str, Any]) -
 
 def _note(entry: Mapping[str, Any]) -> str:
     told = "the ellipse" if entry["start"] == "box" else "the constant mask"
-    return (
-        f"Gain: mean of the sets less that of {told}. Times are medians over pictures: encoder with the preparation of "
-        "the picture, decoder with the way of the mask back to it."
-    )
+    return f"Gain: mean of the sets less that of {told}."
 
 
 def _heading(entry: Mapping[str, Any]) -> str:
