@@ -111,6 +111,8 @@ def _check(args: argparse.Namespace, models: dict[str, Path]) -> None:
         raise UsageError(f"--write-docs: is '{args.write_docs}', expected a file that ends with .md.")
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite: both are given, expected one of them.")
+    if args.notes and not args.notes.is_file():
+        raise UsageError(f"--notes: {args.notes} is missing, expected a Markdown file.")
     if not all(word.strip().isdecimal() for word in args.jitter.split(",")):
         raise UsageError(
             f"--jitter: is '{args.jitter}', expected whole numbers of pixels, as in --jitter 0,20."
