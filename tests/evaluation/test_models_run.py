@@ -5,14 +5,16 @@ import json
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from monai_effsam.data.sets import read_sets
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
-from monai_effsam.evaluation import ModelsSettings, compare_models
+from monai_effsam.evaluation import ModelsSettings, compare_models, ellipse_in
 from monai_effsam.inference import Segmenter
 from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
+from monai_effsam.metrics import dice_score
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, targets_of
 
@@ -130,6 +132,17 @@ def test_every_model_gets_the_very_same_boxes(compare, read_csv, tmp_path):
     assert trivial["one"] == trivial["two"]
 
 
+def test_the_ellipse_stands_in_the_very_box_that_was_prompted(compare, read_csv, tmp_path):
+    network = Filler()
+    compare({"one": network}, settings=ModelsSettings(jitter=(200,)))
+    label = np.zeros((SIDE, SIDE), bool)
+    label[8:16, 8:24] = True
+    rows = [r for r in read_csv(tmp_path / "out" / "images.csv") if r["prompt"] == "box jitter 200"]
+    number = next(i for i, r in enumerate(rows) if r["image"] == "images/exact.png")
+    ellipse = ellipse_in(network.boxes[number], (SIDE, SIDE))
+    assert float(rows[number]["trivial"]) == pytest.approx(dice_score(ellipse, label), abs=1e-5)
+
+
 def test_boxes_that_stray_cost_the_obedient_and_the_ellipse(compare):
     summary = compare({"all": Filler()}, settings=ModelsSettings(jitter=(0, 100)))
     (tight, ellipse), (loose, shifted) = box_of(summary, 0), box_of(summary, 1)
@@ -177,15 +190,19 @@ def test_resuming_answers_nothing_twice(compare, tmp_path):
     assert both["prompts"][0]["models"][0] == summary["prompts"][0]["models"][0]
 
 
-def test_another_prompt_seed_or_weight_is_answered_anew(compare, opener):
+def test_another_prompt_seed_or_weight_is_answered_anew(compare, opener, read_csv, tmp_path):
     compare({"one": Filler()})
     strayed, reseeded, retrained = Filler(), Filler(), Filler()
     compare({"one": strayed}, settings=ModelsSettings(jitter=(0, 30)), resume=True)
     assert len(strayed.boxes) == 4  # the tight ones are kept
-    compare({"one": reseeded}, settings=ModelsSettings(jitter=(0, 30), seed=1), resume=True)
+    summary = compare({"one": reseeded}, settings=ModelsSettings(jitter=(0, 30), seed=1), resume=True)
     assert len(reseeded.boxes) == 8
+    assert (
+        summary["prompts"][1]["models"][0]["sets"]["busi"]["n"] == 4
+    )  # those of the other seed do not count
     compare({"one": opener(retrained, "bb")}, settings=ModelsSettings(jitter=(0, 30)), resume=True)
     assert len(retrained.boxes) == 8 + 4  # four are timed
+    assert {row["sha256"] for row in read_csv(tmp_path / "out" / "images.csv")} == {"bb"}
 
 
 def test_an_interrupted_run_goes_on_where_it_was(compare, read_csv, tmp_path):
