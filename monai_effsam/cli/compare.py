@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model and its name in the table; repeat for each, in the order of the table",
     )
     parser.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        metavar="NAME=FAMILY",
+        help="of SAM-like weights, where their keys do not tell it; MedSAM's are SAM's",
+    )
+    parser.add_argument(
         "--jitter",
         default="0,10,20",
         metavar="PX,PX",
@@ -69,10 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; whatever fails is raised."""
     models = _models(args.model)
+    families = _families(args.family, models)
     _check(args, models)
     check_data(args.data)
     cases = read_cases(args, named_targets(args))  # refuses a wrong folder or name before torch is loaded
-    summary = _compare(args, models, cases)
+    summary = _compare(args, models, families, cases)
     if args.write_docs:
         _write_docs(args.write_docs, summary)
     if args.json:
@@ -84,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _models(words: Sequence[str]) -> dict[str, Path]:
     """--model options as name -> path."""
+    from monai_effsam.inference.model_path import find_model_path
+
     models: dict[str, Path] = {}
     for word in words:
         name, _, path = word.partition("=")
@@ -93,12 +103,19 @@ def _models(words: Sequence[str]) -> dict[str, Path]:
             )
         if name in models:
             raise UsageError(f"--model {name}: is given twice, expected another name for each model.")
-        if not Path(path).exists():
-            raise UsageError(
-                f"--model {name}: {path} is missing, expected weights, a training run, a bundle or an exported folder."
-            )
-        models[name] = Path(path)
+        models[name] = find_model_path(Path(path), f"--model {name}")
     return models
+
+
+def _families(words: Sequence[str], models: dict[str, Path]) -> dict[str, str]:
+    """--family options as name of the model -> family."""
+    families: dict[str, str] = {}
+    for word in words:
+        name, _, family = word.partition("=")
+        if name not in models:
+            raise UnknownNameError("--family", name, models)
+        families[name] = family
+    return families
 
 
 def _check(args: argparse.Namespace, models: dict[str, Path]) -> None:
@@ -119,14 +136,17 @@ def _check(args: argparse.Namespace, models: dict[str, Path]) -> None:
         )
 
 
-def _compare(args: argparse.Namespace, models: dict[str, Path], cases: Sequence[Case]) -> dict[str, Any]:
+def _compare(
+    args: argparse.Namespace, models: dict[str, Path], families: dict[str, str], cases: Sequence[Case]
+) -> dict[str, Any]:
     from tqdm import tqdm
 
     from monai_effsam.evaluation import compare_models
 
     settings = _settings(args)
     openers = {
-        name: partial(open_model, path, None, args.device, args.threads) for name, path in models.items()
+        name: partial(open_model, path, None, args.device, args.threads, families.get(name))
+        for name, path in models.items()
     }
     with tqdm(unit="picture", delay=2, disable=True if args.quiet else None, leave=False) as bar:
 
@@ -176,6 +196,7 @@ def _command(args: argparse.Namespace, models: dict[str, Path]) -> str:
     words += [
         word for name, path in models.items() for word in ("--model", f"{name}={told_path(path, 'PATH')}")
     ]
+    words += [word for family in args.family for word in ("--family", family)]
     options = {
         "--jitter": args.jitter if args.jitter != "0,10,20" else None,
         "--reference": args.reference,

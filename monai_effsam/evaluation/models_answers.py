@@ -13,8 +13,9 @@ from monai_effsam.evaluation.models_rows import ModelRun, PromptedScore
 from monai_effsam.evaluation.robot import RobotUser
 from monai_effsam.evaluation.robot_run import prompted_slices, stacked, trivial_answer
 from monai_effsam.evaluation.trivial import ConstantMask
+from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.runtimes.exported import sha256_of
-from monai_effsam.inference.segmenter import Encoding, Segmenter
+from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.metrics.complexity import count_parameters
 from monai_effsam.metrics.overlap import dice_score
 
@@ -49,7 +50,8 @@ def look_at(name: str, segmenter: Segmenter) -> ModelFound:
     runtime, model = segmenter.runtime, segmenter.model
     sha256 = str(model.card.get("sha256") or sha256_of(model.path))
     network = getattr(model, "network", None)
-    run = ModelRun(name, sha256, runtime.name, segmenter.device, runtime.threads)
+    family = str(model.card.get("family") or "")
+    run = ModelRun(name, sha256, family, runtime.name, segmenter.device, runtime.threads)
     return ModelFound(run, None if network is None else count_parameters(network))
 
 

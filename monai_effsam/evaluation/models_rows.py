@@ -23,6 +23,7 @@ class ModelRun(NamedTuple):
     Attributes:
         model: its name in the table.
         sha256: of its weights.
+        family: of SAM-like weights, whose input they want; empty for models of this package.
         runtime: `torch`, `onnxruntime` or `openvino`.
         device: where it ran.
         threads: CPU threads of the network.
@@ -30,6 +31,7 @@ class ModelRun(NamedTuple):
 
     model: str
     sha256: str
+    family: str
     runtime: str
     device: str
     threads: int
@@ -60,8 +62,9 @@ class PromptedScore:
     Numbers are rounded as the file holds them, so that a table made of the file is the same.
 
     Args:
-        model: see `ModelRun`, as the next four.
+        model: see `ModelRun`, as the next five.
         sha256: of the weights.
+        family: of the weights.
         runtime: of the model.
         device: of the model.
         threads: of the model.
@@ -83,6 +86,7 @@ class PromptedScore:
 
     model: str
     sha256: str
+    family: str
     runtime: str
     device: str
     threads: int
@@ -103,7 +107,7 @@ class PromptedScore:
     @property
     def run(self) -> ModelRun:
         """The model."""
-        return ModelRun(self.model, self.sha256, self.runtime, self.device, self.threads)
+        return ModelRun(self.model, self.sha256, self.family, self.runtime, self.device, self.threads)
 
     @property
     def work(self) -> Work:

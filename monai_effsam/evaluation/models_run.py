@@ -236,9 +236,9 @@ def _check(
 
 
 def _looked_at(name: str, opened: Opener, cases: Sequence[Case]) -> ModelFound:
-    """What a model is; refused if it does not know a target of the sets."""
+    """What a model is; refused if it has targets of its own, and not those of the sets."""
     segmenter = opened()
-    for case in {case.set_name: case for case in cases}.values():
+    for case in {case.set_name: case for case in cases}.values() if not segmenter.promptable else ():
         find_targets(case.values.values(), case.modality, segmenter.model.targets)
     return look_at(name, segmenter)
 

@@ -89,19 +89,28 @@ def _origin(summary: Mapping[str, Any]) -> str:
 
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:
-    titles = ("model", "parameters [M]", "encoder [ms]", "decoder [ms]", "runs in", "sha256 of the weights")
+    titles = (
+        "model",
+        "parameters [M]",
+        "encoder [ms]",
+        "decoder [ms]",
+        "family",
+        "runs in",
+        "sha256 of the weights",
+    )
     rows = tuple(
         (
             m["model"],
             _millions(m["parameters"]),
             as_whole(m["encode_ms"]),
             as_whole(m["decode_ms"]),
+            m["family"] or "–",
             f"{m['runtime']}, {m['device']}",
             f"`{m['sha256']}`",
         )
         for m in models
     )
-    return Table(titles, rows, "lrrrll")
+    return Table(titles, rows, "lrrrlll")
 
 
 def _sets(sets: Mapping[str, Mapping[str, int]]) -> Table:

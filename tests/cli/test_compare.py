@@ -70,6 +70,13 @@ def test_one_model_is_a_table_too_and_json_prints_it(compare, capsys):
     assert [model["model"] for model in summary["models"]] == ["tiny"]
 
 
+def test_promptable_and_self_prompting_models_stand_side_by_side(compare, tiny_promptable, capsys):
+    assert compare("--model", f"sam={tiny_promptable}", "--jitter", "0") == 0
+    page = capsys.readouterr().out
+    assert page.count("\n| sam | ") == 1 + 2 * 2  # among the models, in means and medians of both prompts
+    assert "| sam − tiny | 2 |" in page
+
+
 def test_an_earlier_table_is_resumed_or_refused(compare, tmp_path, capsys):
     assert compare("--jitter", "0", "-q") == 0
     before = (tmp_path / "out" / "images.csv").read_bytes()
@@ -86,6 +93,7 @@ BAD = {
     "missing model": (["--model", "sam=sam.pth"], "--model sam: sam.pth is missing"),
     "no name": (["--model", "sam.pth"], "--model: is 'sam.pth', expected a name and a path"),
     "unknown reference": (["--reference", "tinny"], "--reference 'tinny' is unknown, expected one of tiny."),
+    "family of nobody": (["--family", "sam=medsam"], "--family 'sam' is unknown, expected one of tiny."),
     "docs that are no page": (["--write-docs", "out.txt"], "expected a file that ends with .md"),
     "notes that are not there": (
         ["--notes", "none.md"],

@@ -57,13 +57,14 @@ class Filler(torch.nn.Module):
 def opener(tmp_path):
     """A function: network and checksum -> what opens the model."""
 
-    def make(network, sha256="aa", targets=TARGETS):
+    def make(network, sha256="aa", targets=TARGETS, promptable=False):
         model = SimpleNamespace(
             network=network,
             specs=dict.fromkeys(network.modalities, ImageSpec(SIDE, mean=(0, 0, 0), std=(1, 1, 1))),
             targets=targets,
-            card={"sha256": sha256},
+            card={"sha256": sha256, "family": "sam" if promptable else None},
             path=tmp_path / "model.pt",
+            promptable=promptable,
         )
         return lambda: Segmenter(TorchRuntime(model))
 

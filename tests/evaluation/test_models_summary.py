@@ -14,7 +14,15 @@ BOX = {"box": RobotUser("box", 0)}
 
 
 def line(model, image, dice, trivial=0.5, **more):
-    known = {"sha256": "aa", "runtime": "torch", "device": "cpu", "threads": 1, "prompt": "box", "seed": 0}
+    known = {
+        "sha256": "aa",
+        "family": "",
+        "runtime": "torch",
+        "device": "cpu",
+        "threads": 1,
+        "prompt": "box",
+        "seed": 0,
+    }
     facts = {"set_name": "s", "group": image, "target": "polyp", "slices": 1, "label_px": 9, "mask_px": 8}
     times = {"encode_ms": 3.25, "decode_ms": 1.5}
     return PromptedScore(
@@ -24,7 +32,7 @@ def line(model, image, dice, trivial=0.5, **more):
 
 def summary_of(lines, **more):
     names = dict.fromkeys(one.model for one in lines)
-    models = [ModelFound(ModelRun(name, "aa", "torch", "cpu", 1), 5) for name in names]
+    models = [ModelFound(ModelRun(name, "aa", "", "torch", "cpu", 1), 5) for name in names]
     times = {name: {"encode_ms": 1.0, "decode_ms": 2.0} for name in names}
     return summarise_models(lines, models, BOX, times=times, **more)["prompts"][0]
 
