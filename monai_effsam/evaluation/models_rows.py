@@ -6,15 +6,20 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import read_table
 from monai_effsam.errors import DataError
 
-__all__ = ["ModelRun", "PromptedScore", "Work", "read_rows", "rows_csv"]
+__all__ = ["ModelRun", "PromptedScore", "RowsFile", "Work", "read_rows", "rows_csv"]
+
+
+_SAVE_SECONDS = 10.0
 
 
 class ModelRun(NamedTuple):
@@ -154,3 +159,35 @@ def read_rows(path: Path) -> list[PromptedScore]:
 
 def _cell(value: Any) -> Any:
     return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+class RowsFile:
+    """The lines of `images.csv`, saved now and then while they are made.
+
+    Args:
+        path: of the file.
+        runs: models that are asked; what others of their names answered is dropped.
+        resume: begin with what the file holds.
+
+    Raises:
+        DataError: it is another table.
+    """
+
+    def __init__(self, path: Path, runs: Iterable[ModelRun], *, resume: bool) -> None:
+        own = {run.model: run for run in runs}
+        kept = read_rows(path) if resume and path.exists() else []
+        self.path, self.saved = path, time.monotonic()
+        self.rows = [row for row in kept if own.get(row.model, row.run) == row.run]
+        self.done = {row.work for row in self.rows}
+
+    def add(self, rows: Iterable[PromptedScore]) -> None:
+        """All lines of a picture at once."""
+        self.rows += rows
+        if time.monotonic() - self.saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, whole; nothing where there is nothing to keep."""
+        if self.rows:
+            write_bytes(self.path, rows_csv(self.rows).encode())
+        self.saved = time.monotonic()

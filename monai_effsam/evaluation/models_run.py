@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import zip_longest
@@ -18,7 +17,7 @@ from monai_effsam.data.sets import Case
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.models_answers import ModelFound, Opener, answer_picture, look_at
-from monai_effsam.evaluation.models_rows import PromptedScore, Work, read_rows, rows_csv
+from monai_effsam.evaluation.models_rows import PromptedScore, RowsFile, Work
 from monai_effsam.evaluation.models_summary import summarise_models
 from monai_effsam.evaluation.models_times import times_in_turns
 from monai_effsam.evaluation.robot import RobotUser
@@ -30,7 +29,6 @@ from monai_effsam.targets import find_targets
 __all__ = ["ModelsSettings", "compare_models"]
 
 _ROWS, _SUMMARY = "images.csv", "summary.json"
-_SAVE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def compare_models(
     chosen = [case for case in cases if case.split == settings.split]
     _check(chosen, models, settings, out, resume or overwrite)
     found = [_looked_at(name, opened, chosen) for name, opened in models.items()]
-    table = _Table(out / _ROWS, found, resume=resume)
+    table = RowsFile(out / _ROWS, [one.run for one in found], resume=resume)
     ask = _Questions(cases, chosen, settings)
     try:
         for number, one in enumerate(found):
@@ -120,7 +118,7 @@ def compare_models(
             _ask_all(one, models[one.run.model], ask, table, tell)
     finally:
         table.save()
-    rows = table.of(found, ask.users)
+    rows = ask.answered(table, found)
     if not rows:
         raise UsageError("compare: no label holds a target, expected some to prompt for. Choose other data.")
     times = (_kept_times(out / _SUMMARY, found) if resume else None) or times_in_turns(models, ask.turns())
@@ -157,46 +155,30 @@ class _Questions:
         }
         self.constants = cache(lambda name: constant_masks(training[name]))
 
+    def answered(self, table: RowsFile, found: Sequence[ModelFound]) -> list[PromptedScore]:
+        """What these models answered to just these questions, picture by picture in the order of the sets."""
+        pictures = [(name, image) for name, own in self.sets.items() for image in own]
+        place = {picture: number for number, picture in enumerate(pictures)}
+        asked = {
+            Work(one.run, prompt, user.seed, *picture)
+            for one in found
+            for prompt, user in self.users.items()
+            for picture in pictures
+        }
+        rows = [row for row in table.rows if row.work in asked]
+        return sorted(rows, key=lambda row: place[row.set_name, row.image])
+
     def turns(self) -> list[Case]:
         """The pictures, a set after the other in turns."""
         rounds = zip_longest(*(own.values() for own in self.sets.values()))
         return [case for one in rounds for case in one if case is not None]
 
 
-class _Table:
-    """The lines of `images.csv`, saved now and then."""
-
-    def __init__(self, path: Path, found: Sequence[ModelFound], *, resume: bool) -> None:
-        runs = {one.run.model: one.run for one in found}
-        kept = read_rows(path) if resume and path.exists() else []
-        self.path, self.saved = path, time.monotonic()
-        self.rows = [row for row in kept if runs.get(row.model, row.run) == row.run]
-        self.done = {row.work for row in self.rows}
-
-    def add(self, rows: Iterable[PromptedScore]) -> None:
-        """All lines of a picture at once."""
-        self.rows += rows
-        if time.monotonic() - self.saved > _SAVE_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        """Write the file, whole; nothing where there is nothing to keep."""
-        if self.rows:
-            write_bytes(self.path, rows_csv(self.rows).encode())
-        self.saved = time.monotonic()
-
-    def of(self, found: Sequence[ModelFound], users: Mapping[str, RobotUser]) -> list[PromptedScore]:
-        """The lines of these models and prompts."""
-        runs = {one.run for one in found}
-        seeds = {prompt: user.seed for prompt, user in users.items()}
-        return [row for row in self.rows if row.run in runs and seeds.get(row.prompt) == row.seed]
-
-
 def _ask_all(
     found: ModelFound,
     opened: Opener,
     ask: _Questions,
-    table: _Table,
+    table: RowsFile,
     tell: Callable[[int], None],
 ) -> None:
     """What the table lacks of one model; it is opened if that is anything."""

@@ -206,6 +206,24 @@ def test_another_prompt_seed_or_weight_is_answered_anew(compare, opener, read_cs
     assert {row["sha256"] for row in read_csv(tmp_path / "out" / "images.csv")} == {"bb"}
 
 
+def test_kept_lines_of_other_sets_prompts_and_models_stay_but_do_not_count(compare, read_csv, tmp_path):
+    alone = compare({"two": Filler(0.5)}, ("busi",), overwrite=True)
+    compare(
+        {"one": Filler(), "two": Filler(0.5)}, ("ours", "busi"), ModelsSettings(jitter=(0, 50)), resume=True
+    )
+    everything = (tmp_path / "out" / "images.csv").read_bytes()
+    again = compare({"two": Filler(0.5)}, ("busi",), resume=True)
+    assert {key: again[key] for key in ("sets", "prompts")} == {
+        key: alone[key] for key in ("sets", "prompts")
+    }
+    assert (tmp_path / "out" / "images.csv").read_bytes() == everything
+
+
+def test_the_order_of_sets_is_that_of_the_request_not_of_the_file(compare):
+    compare({"one": Filler()}, ("busi",))
+    assert list(compare({"one": Filler()}, ("ours", "busi"), resume=True)["sets"]) == ["ours", "busi"]
+
+
 def test_an_interrupted_run_goes_on_where_it_was(compare, read_csv, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         compare({"one": Filler(breaks_after=2)})
