@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"
     ),
+    "compare": Command("monai_effsam.cli.compare", "prompt several models alike, and make a table of them"),
     "export": Command("monai_effsam.cli.export", "write a model as ONNX and OpenVINO graphs"),
     "profile": Command("monai_effsam.cli.profile", "print where the time of a picture goes"),
     "models": Command("monai_effsam.cli.models", "write a model card, or check a file of weights"),

@@ -13,7 +13,7 @@ from monai_effsam.errors import UsageError
 if TYPE_CHECKING:
     from monai_effsam.inference.segmenter import Segmenter
 
-__all__ = ["add_model_options", "check_model_options", "open_segmenter"]
+__all__ = ["add_model_options", "check_model_options", "open_model", "open_segmenter"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +59,19 @@ def check_model_options(args: argparse.Namespace) -> Path:
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:
     """The model in its runtime on its device; this is where torch is loaded, if the runtime is torch."""
+    model = check_model_options(args)
+    return open_model(model, args.runtime, args.device, args.threads, args.family)
+
+
+def open_model(
+    path: Path, runtime: str | None, device: str, threads: int | None, family: str | None = None
+) -> Segmenter:
+    """A model in a runtime on a device, `auto` among them; torch is loaded if the runtime is torch."""
     from monai_effsam.inference.runtimes.exported import is_exported
     from monai_effsam.inference.segmenter import Segmenter
 
-    model = check_model_options(args)
-    device = args.device
-    if not is_exported(model) and args.runtime in (None, "torch"):
+    if not is_exported(path) and runtime in (None, "torch"):
         device = check_device(device)
     elif device == "auto":
         device = "cpu"
-    return Segmenter.open(model, args.runtime, device, threads=args.threads, family=args.family)
+    return Segmenter.open(path, runtime, device, threads=threads, family=family)

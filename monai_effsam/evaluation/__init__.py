@@ -2,9 +2,12 @@
 """How well a model does on labelled sets: what `effsam segment` writes, compared with what people drew.
 
 cases -> folder run or simulated user -> masks -> scores -> summary -> table, report
+cases -> simulated user in front of several models -> lines -> table of models
 """
 
 from monai_effsam.evaluation.cost import model_cost
+from monai_effsam.evaluation.models_rows import PromptedScore
+from monai_effsam.evaluation.models_run import ModelsSettings, compare_models
 from monai_effsam.evaluation.outputs import data_words, model_name
 from monai_effsam.evaluation.robot import RobotUser
 from monai_effsam.evaluation.rows import ROWS, ScoreRow, rows_for
@@ -19,8 +22,11 @@ __all__ = [
     "ConstantMask",
     "EvaluationSettings",
     "FileScore",
+    "ModelsSettings",
+    "PromptedScore",
     "RobotUser",
     "ScoreRow",
+    "compare_models",
     "constant_masks",
     "data_words",
     "ellipse_in",

@@ -17,7 +17,7 @@ from monai_effsam.inference.model_path import DEFAULT_MODEL, shipped_models
 from monai_effsam.inference.runtimes import ModelFacts
 from monai_effsam.inference.segmenter import Segmenter
 
-__all__ = ["command_of", "data_words", "model_name", "summary_of"]
+__all__ = ["command_of", "data_words", "model_name", "summary_of", "told_path"]
 
 
 def model_name(model: ModelFacts) -> str:
@@ -30,7 +30,7 @@ def data_words(
     data: Path, sets: Sequence[str] | None = None, modality: str | None = None, targets: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """The words of a command that name labelled images, without paths of one machine."""
-    words = [_told(data, "DATA"), "-o", "OUT"]
+    words = [told_path(data, "DATA"), "-o", "OUT"]
     words += ["--sets", ",".join(sets)] if sets else []
     words += ["--modality", modality] if modality else []
     return (*words, *(word for target in targets for word in ("--target", target)))
@@ -51,7 +51,7 @@ def command_of(segmenter: Segmenter, words: Sequence[str], settings: EvaluationS
         "--robot": robot.start if robot else None,
         "--clicks": robot.clicks if robot else None,
         "--jitter": robot.jitter or None if robot else None,
-        "--compare": _told(settings.compare, "OTHER") if settings.compare else None,
+        "--compare": told_path(settings.compare, "OTHER") if settings.compare else None,
         "--seed": settings.seed or None,
         "--model": _model_word(segmenter.model),
         "--family": segmenter.model.card.get("family"),
@@ -110,8 +110,9 @@ def _model_word(model: ModelFacts) -> str | None:
     """How the command names a model: not at all if it is the default, by its name if it ships, else by its path."""
     shipped = {(folder / "models" / "model.pt").resolve(): name for name, folder in shipped_models().items()}
     name = shipped.get(model.path.resolve())
-    return None if name == DEFAULT_MODEL else name or _told(model.path, "MODEL")
+    return None if name == DEFAULT_MODEL else name or told_path(model.path, "MODEL")
 
 
-def _told(path: Path, word: str) -> str:
+def told_path(path: Path, word: str) -> str:
+    """A path as pages tell it: relative ones as they are, of others only what they stand for."""
     return word if path.is_absolute() else path.as_posix()

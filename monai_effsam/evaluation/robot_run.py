@@ -20,7 +20,7 @@ from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.targets import Target, own_target
 
-__all__ = ["robot_scores"]
+__all__ = ["prompted_slices", "robot_scores", "stacked", "trivial_answer"]
 
 
 def robot_scores(
@@ -65,12 +65,12 @@ def robot_scores(
             drawn = label == value
             if not drawn.any():
                 continue
-            found = _prompted(case, name, image, drawn, target, segmenter, user, encodings)
+            found = prompted_slices(case, name, image, drawn, target, segmenter, user, encodings)
             masks = [
-                _stack([row[i] for row in found.values()], found, drawn) for i in range(len(user.rounds))
+                stacked([row[i] for row in found.values()], found, drawn) for i in range(len(user.rounds))
             ]
             written = _written(image, masks[-1], target.value, target.name, out / case.set_name)
-            trivial = _trivial(case, name, drawn, target.name, user, constants)
+            trivial = trivial_answer(case, name, drawn, target.name, user, constants)
             encode_ms = sum(encodings[index][1] for index in found)
             for number, prompt in enumerate(user.rounds):
                 rows = [row[number] for row in found.values()]
@@ -88,7 +88,7 @@ def robot_scores(
             on_file(done)
 
 
-def _prompted(
+def prompted_slices(
     case: Case,
     name: str,
     image: Image,
@@ -98,7 +98,21 @@ def _prompted(
     user: RobotUser,
     encodings: dict[int, tuple[Encoding, float]],
 ) -> dict[int, list[RobotAnswer]]:
-    """The answers of each slice that holds the target; encodings are made where they are missing."""
+    """The answers of each slice that holds the target.
+
+    Args:
+        case: what set the image belongs to.
+        name: of the image, in tables.
+        image: as read.
+        drawn: (N, H, W) bool, the label of the target.
+        target: the target itself.
+        segmenter: the model.
+        user: how it prompts.
+        encodings: of slices, with the time that each took [ms]; those that are missing are made and kept here.
+
+    Returns:
+        By slice, an answer a round.
+    """
     found = {}
     asked = target.name if target in segmenter.model.targets else None
     for index in np.flatnonzero(drawn.any((1, 2))).tolist():
@@ -116,9 +130,10 @@ def _instance(case: Case, name: str, target: str, index: int) -> str:
     return f"{case.set_name}/{name}/{target}/{index}"
 
 
-def _stack(
+def stacked(
     rows: Sequence[RobotAnswer], indices: Mapping[int, object], drawn: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
+    """The answers `rows` to the slices `indices` as one mask, (N, H, W) like the label; other slices stay empty."""
     mask = np.zeros_like(drawn)
     for index, row in zip(indices, rows, strict=True):
         mask[index] = row.mask
@@ -130,7 +145,7 @@ def _written(image: Image, mask: NDArray[np.bool_], value: int, target: str, fol
     return write_mask(own, mask.astype(np.uint8) * np.uint8(value), folder)
 
 
-def _trivial(
+def trivial_answer(
     case: Case,
     name: str,
     drawn: NDArray[np.bool_],

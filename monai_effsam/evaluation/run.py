@@ -28,7 +28,7 @@ from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.reports.table import results_page
 from monai_effsam.targets import find_targets
 
-__all__ = ["evaluate_cases", "evaluate_model", "evaluate_sets"]
+__all__ = ["evaluate_cases", "evaluate_model", "evaluate_sets", "named_cases"]
 
 Tell = Callable[[int, int], None]
 
@@ -111,7 +111,7 @@ def evaluate_cases(
     settings = settings or EvaluationSettings()
     chosen = [case for case in cases if case.split == settings.split]
     _check(chosen, segmenter, settings, out, overwrite)
-    sets = {name: _named(chosen, name) for name in dict.fromkeys(case.set_name for case in chosen)}
+    sets = {name: named_cases(chosen, name) for name in dict.fromkeys(case.set_name for case in chosen)}
     others = read_scores(settings.compare) if settings.compare else None
     if others is not None:
         check_common(others, sets)
@@ -158,7 +158,7 @@ def _check(
         )
 
 
-def _named(cases: Sequence[Case], name: str) -> dict[str, Case]:
+def named_cases(cases: Sequence[Case], name: str) -> dict[str, Case]:
     """Cases of one set, by the path of their image below the folder that holds the set's folder of images."""
     own = [case for case in cases if case.set_name == name]
     shared = Path(os.path.commonpath([case.image.absolute().parent for case in own])).parent

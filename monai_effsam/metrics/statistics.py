@@ -15,6 +15,7 @@ __all__ = [
     "PairedDifference",
     "Spread",
     "bootstrap_interval",
+    "holm",
     "paired_difference",
     "paired_p_value",
     "spread_of",
@@ -230,3 +231,16 @@ def paired_p_value(first: Sequence[float], second: Sequence[float]) -> float:
     if np.array_equal(first, second):
         return 1.0
     return float(wilcoxon(first, second).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, in the order given: Holm's step-down method.
+
+    The k-th smallest of n becomes the largest of p_(j) (n - j + 1) over j <= k, and at most 1 (Holm, "A simple
+    sequentially rejective multiple test procedure", 1979).
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in corrected]

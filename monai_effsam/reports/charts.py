@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from monai_effsam.reports.svg import INK, LINE, PALETTE, SOFT, WIDTH, diamond, grid_line, line, picture, text
+
 __all__ = ["Strip", "reliability_plot", "stage_plot", "strip_plot"]
 
-_WIDTH = 1072
-_INK, _SOFT, _LINE = "#1d2430", "#5b6675", "#dfe4ea"
-_DOT, _BOX, _TRIVIAL = "#0a6cb4", "#0a6cb4", "#d55e00"
-_STAGES = ("#0a6cb4", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#8a6d3b")
+_DOT = "#0a6cb4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +41,26 @@ def strip_plot(strips: Sequence[Strip], label: str) -> str:
         label: of the axis, 0..1.
     """
     left, right, top, step = 290, 24, 12, 34
-    span = _WIDTH - left - right
+    span = WIDTH - left - right
     bottom = top + step * len(strips)
-    parts = [_grid_line(left + span * t / 10, top, bottom, t / 10) for t in range(0, 11, 2)]
+    parts = [grid_line(left + span * t / 10, top, bottom, t / 10) for t in range(0, 11, 2)]
     for number, strip in enumerate(strips):
         y = top + step * (number + 0.5)
-        parts.append(_text(left - 14, y + 4, strip.title, anchor="end"))
+        parts.append(text(left - 14, y + 4, strip.title, anchor="end"))
         parts += [_dot(left + span * value, y, name, value) for name, value in strip.values]
         if strip.values:
             low, middle, high = np.quantile([value for _, value in strip.values], (0.25, 0.5, 0.75))
             x, width = left + span * low, max(1.0, span * (high - low))
             parts.append(
                 f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="{width:.1f}" height="18" rx="2" fill="none" '
-                f'stroke="{_INK}" stroke-width="1.2"/>'
+                f'stroke="{INK}" stroke-width="1.2"/>'
             )
             x = left + span * middle
-            parts.append(_line(x, y - 9, x, y + 9, _INK, 2.4))
+            parts.append(line(x, y - 9, x, y + 9, INK, 2.4))
         if strip.trivial is not None:
-            x = left + span * strip.trivial
-            parts.append(
-                f'<path d="M{x:.1f} {y - 6:.1f}l5 6l-5 6l-5 -6z" fill="{_TRIVIAL}" stroke="#fff">'
-                f"<title>trivial answer: {strip.trivial:.3f}</title></path>"
-            )
-    parts.append(_text(left + span / 2, bottom + 38, label, anchor="middle", colour=_SOFT))
-    return _svg(_WIDTH, bottom + 48, parts, f"{label} of every file, by row")
+            parts.append(diamond(left + span * strip.trivial, y, f"trivial answer: {strip.trivial:.3f}"))
+    parts.append(text(left + span / 2, bottom + 38, label, anchor="middle", colour=SOFT))
+    return picture(WIDTH, bottom + 48, parts, f"{label} of every file, by row")
 
 
 def reliability_plot(bins: Sequence[Mapping[str, Any]], title: str, said: str, true: str) -> str:
@@ -79,15 +74,15 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], title: str, said: str, t
     """
     left, top, side, counts = 62, 40, 360, 56
     base = top + side
-    parts = [_text(left, 22, title, weight=600)]
+    parts = [text(left, 22, title, weight=600)]
     for t in range(0, 11, 2):
-        parts.append(_grid_line(left + side * t / 10, top, base + counts, t / 10))
+        parts.append(grid_line(left + side * t / 10, top, base + counts, t / 10))
         y = base - side * t / 10
         parts += [
-            _line(left, y, left + side, y, _LINE),
-            _text(left - 8, y + 4, f"{t / 10:g}", anchor="end", colour=_SOFT),
+            line(left, y, left + side, y, LINE),
+            text(left - 8, y + 4, f"{t / 10:g}", anchor="end", colour=SOFT),
         ]
-    parts.append(_line(left, base, left + side, top, _SOFT, 1.2, dash="5 4"))
+    parts.append(line(left, base, left + side, top, SOFT, 1.2, dash="5 4"))
     most = max((b["n"] for b in bins), default=1)
     places = []
     for b in bins:
@@ -107,12 +102,12 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], title: str, said: str, t
             f'<circle cx="{x_text}" cy="{y_text}" r="5" fill="{_DOT}" stroke="#fff">'
             f"<title>said {b['said']:.2f}, so {b['true']:.2f}, {b['n']} items</title></circle>"
         )
-    parts.append(_text(left + side / 2, base + counts + 38, said, anchor="middle", colour=_SOFT))
+    parts.append(text(left + side / 2, base + counts + 38, said, anchor="middle", colour=SOFT))
     parts.append(
         f'<g transform="rotate(-90 16 {top + side / 2:.0f})">'
-        f"{_text(16, top + side / 2, true, anchor='middle', colour=_SOFT)}</g>"
+        f"{text(16, top + side / 2, true, anchor='middle', colour=SOFT)}</g>"
     )
-    return _svg(left + side + 24, base + counts + 48, parts, title)
+    return picture(left + side + 24, base + counts + 48, parts, title)
 
 
 def stage_plot(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -122,19 +117,19 @@ def stage_plot(rows: Mapping[str, Mapping[str, float]]) -> str:
         rows: set -> stage -> median time [ms].
     """
     left, right, top, step = 170, 90, 44, 30
-    span, bottom = _WIDTH - left - right, top + step * len(rows)
+    span, bottom = WIDTH - left - right, top + step * len(rows)
     stages = list(dict.fromkeys(stage for row in rows.values() for stage in row))
-    colours = {stage: _STAGES[i % len(_STAGES)] for i, stage in enumerate(stages)}
+    colours = {stage: PALETTE[i % len(PALETTE)] for i, stage in enumerate(stages)}
     totals = {name: sum(row.values()) for name, row in rows.items()}
     end = max(min(max(totals.values(), default=1.0), 3 * float(np.median([*totals.values()] or [1.0]))), 1e-6)
     parts = []
     for number, stage in enumerate(stages):
         place = left + 120 * number
         parts.append(f'<rect x="{place}" y="12" width="12" height="12" rx="3" fill="{colours[stage]}"/>')
-        parts.append(_text(place + 18, 22, stage, colour=_SOFT))
+        parts.append(text(place + 18, 22, stage, colour=SOFT))
     for number, (name, row) in enumerate(rows.items()):
         y, x = top + step * number, float(left)
-        parts.append(_text(left - 12, y + 17, name, anchor="end"))
+        parts.append(text(left - 12, y + 17, name, anchor="end"))
         for stage, value in row.items():
             width = max(0.0, min(span * value / end, left + span - x))
             parts.append(
@@ -143,8 +138,8 @@ def stage_plot(rows: Mapping[str, Mapping[str, float]]) -> str:
             )
             x += width
         cut = " (cut)" if totals[name] > end * 1.001 else ""
-        parts.append(_text(x + 8, y + 17, f"{totals[name]:.0f} ms{cut}", colour=_SOFT))
-    return _svg(_WIDTH, bottom + 8, parts, "time a file by stage and set")
+        parts.append(text(x + 8, y + 17, f"{totals[name]:.0f} ms{cut}", colour=SOFT))
+    return picture(WIDTH, bottom + 8, parts, "time a file by stage and set")
 
 
 def _dot(x: float, y: float, name: str, value: float) -> str:
@@ -153,35 +148,4 @@ def _dot(x: float, y: float, name: str, value: float) -> str:
     return (
         f'<circle cx="{x:.1f}" cy="{y + shift:.1f}" r="3" fill="{_DOT}" opacity="0.35">'
         f"<title>{escape(name)}: {value:.3f}</title></circle>"
-    )
-
-
-def _grid_line(x: float, top: float, bottom: float, value: float) -> str:
-    number = _text(x, bottom + 18, f"{value:g}", anchor="middle", colour=_SOFT)
-    return _line(x, top, x, bottom, _LINE) + number
-
-
-def _line(
-    x0: float, y0: float, x1: float, y1: float, colour: str, width: float = 1.0, *, dash: str = ""
-) -> str:
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return (
-        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}" '
-        f'stroke-width="{width:g}"{dashes}/>'
-    )
-
-
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", colour: str = _INK, weight: int = 400
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}">'
-        f"{escape(text)}</text>"
-    )
-
-
-def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from monai_effsam.errors import ShapeError
-from monai_effsam.metrics import bootstrap_interval, paired_difference, paired_p_value, spread_of
+from monai_effsam.metrics import bootstrap_interval, holm, paired_difference, paired_p_value, spread_of
 
 
 def test_spread_of_five_scores():
@@ -103,3 +103,11 @@ def test_a_difference_becomes_short_json_with_its_small_p():
 def test_pairs_must_be_pairs():
     with pytest.raises(ShapeError, match="1 and 2 values"):
         paired_p_value([0.1], [0.1, 0.2])
+
+
+def test_holm_on_paper():
+    # in order .005 x 4, .01 x 3, .03 x 2, .04 x 1, of which the last must not be below the one before
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.4]) == [0.8, 0.8]
+    assert holm([0.9, 0.8, 0.7]) == [1, 1, 1]
+    assert holm([]) == []
