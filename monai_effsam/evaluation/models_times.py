@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -13,8 +12,11 @@ from numpy.typing import NDArray
 from monai_effsam.data.io import Image, read_image, read_label
 from monai_effsam.data.sets import Case
 from monai_effsam.evaluation.models_answers import Opener
-from monai_effsam.evaluation.robot import RobotUser, answers_of
+from monai_effsam.evaluation.robot import RobotUser
+from monai_effsam.evaluation.robot_run import prompted_slices
+from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.targets import own_target
 
 __all__ = ["PICTURES", "times_in_turns"]
 
@@ -68,8 +70,10 @@ def _lap(
 ) -> tuple[float, float]:
     """Time of encoder and decoder on the first slice that holds the target [ms]."""
     index = int(np.flatnonzero(drawn.any((1, 2)))[0])
-    start = time.perf_counter()
-    encoding = segmenter.encode(image, index, case.modality)
-    encode_ms = (time.perf_counter() - start) * 1000
-    answer = next(answers_of(segmenter, encoding, target, drawn[index], RobotUser("box", 0), case.image.name))
-    return encode_ms, answer.ms
+    only = np.zeros_like(drawn)
+    only[index] = drawn[index]
+    own = own_target(target, case.modality, segmenter.model.targets)
+    encodings: dict[int, tuple[Encoding, float]] = {}
+    user = RobotUser("box", 0)
+    found = prompted_slices(case, case.image.name, image, only, own, segmenter, user, encodings)
+    return encodings[index][1], found[index][0].ms

@@ -77,6 +77,15 @@ def test_promptable_and_self_prompting_models_stand_side_by_side(compare, tiny_p
     assert "| sam − tiny | 2 |" in page
 
 
+def test_promptable_models_outline_what_no_table_names(data_root, tiny_promptable, tmp_path):
+    table = data_root / "targets.csv"
+    table.write_text(table.read_text().replace("skin_lesion", "wart"))
+    words = ["compare", str(data_root), "-o", str(tmp_path / "out"), "-q", "--device", "cpu"]
+    assert main([*words, "--model", f"sam={tiny_promptable}"]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "images.csv").read_text().splitlines()))
+    assert {row["target"] for row in rows} == {"wart"}
+
+
 def test_an_earlier_table_is_resumed_or_refused(compare, tmp_path, capsys):
     assert compare("--jitter", "0", "-q") == 0
     before = (tmp_path / "out" / "images.csv").read_bytes()
