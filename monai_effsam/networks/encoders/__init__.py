@@ -10,6 +10,7 @@ from monai_effsam.networks.encoders.contract import (
 )
 from monai_effsam.networks.encoders.sam_vit import SamVitEncoder
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
+from monai_effsam.networks.encoders.timm_pyramid import TimmPyramidEncoder
 from monai_effsam.networks.encoders.timm_sam_neck import TimmSamNeckEncoder
 from monai_effsam.networks.encoders.tiny_vit import TinyVitEncoder
 
@@ -19,6 +20,7 @@ __all__ = [
     "ImageEncoder",
     "SamVitEncoder",
     "TimmEncoder",
+    "TimmPyramidEncoder",
     "TimmSamNeckEncoder",
     "TinyVitEncoder",
     "build_encoder",

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from monai_effsam.errors import SpecError
 from monai_effsam.networks.blocks.necks import SamNeck
 from monai_effsam.networks.encoders.contract import Encoded, ImageEncoder, register_encoder
+from monai_effsam.networks.encoders.preactivation import PreActivationTrunk
 from monai_effsam.networks.foreign import import_timm
+from monai_effsam.networks.layers.still_norms import hold_norms
 
 __all__ = ["TimmSamNeckEncoder"]
 
@@ -30,6 +32,8 @@ class TimmSamNeckEncoder(ImageEncoder):
         model: timm's name of the trunk.
         level: which of its maps is used, counted as timm's `out_indices`; -1 for the coarsest. 3 of `resnetv2_50` is
             the stride-16 map, for weights without the last stage.
+        pre_activation: build a `resnetv2` trunk with the norms that its published ImageNet weights have; see
+            `PreActivationTrunk`.
         stride: image pixels a step of the embedding; the neck's output is enlarged to it.
         refinements: 3x3 convolutions of the neck.
         embed_channels: C of the embedding.
@@ -45,6 +49,7 @@ class TimmSamNeckEncoder(ImageEncoder):
         *,
         model: str = "resnet50",
         level: int = -1,
+        pre_activation: bool = False,
         stride: int = 16,
         refinements: int = 1,
         embed_channels: int = 256,
@@ -57,9 +62,15 @@ class TimmSamNeckEncoder(ImageEncoder):
                 f"TimmSamNeckEncoder: modalities is {modalities}, expected 0, since it has no controllers. "
                 "Give modalities=0, or choose tiny_vit or timm."
             )
-        timm = import_timm()
-        self.trunk = timm.create_model(model, features_only=True, pretrained=False, out_indices=(level,))
-        coarse = int(self.trunk.feature_info.reduction()[-1])
+        if pre_activation:
+            self.trunk: nn.Module = PreActivationTrunk(model, level if level > 0 else 4)
+            coarse, channels = self.trunk.stride, self.trunk.channels
+        else:
+            self.trunk = import_timm().create_model(
+                model, features_only=True, pretrained=False, out_indices=(level,)
+            )
+            coarse = int(self.trunk.feature_info.reduction()[-1])
+            channels = int(self.trunk.feature_info.channels()[-1])
         if coarse < stride or coarse % stride:
             raise SpecError(
                 f"TimmSamNeckEncoder: '{model}' has stride {coarse} at level {level}, expected a multiple of the "
@@ -67,15 +78,13 @@ class TimmSamNeckEncoder(ImageEncoder):
             )
         self.stride, self.size_divisor = stride, coarse
         self.embed_channels, self.train_norms = embed_channels, train_norms
-        self.neck = SamNeck(int(self.trunk.feature_info.channels()[-1]), embed_channels, refinements)
+        self.neck = SamNeck(channels, embed_channels, refinements)
 
     def train(self, mode: bool = True) -> TimmSamNeckEncoder:
         """As of any module, but BatchNorm keeps its statistics unless `train_norms` is set."""
         super().train(mode)
         if not self.train_norms:
-            for module in self.trunk.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            hold_norms(self.trunk)
         return self
 
     def forward(self, image: Tensor, modality: Tensor) -> Encoded:

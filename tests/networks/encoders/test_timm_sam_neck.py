@@ -59,3 +59,20 @@ def test_batch_statistics_follow_the_batches_only_if_asked(train_norms):
 def test_what_cannot_be_built_is_refused(options, message):
     with pytest.raises(SpecError, match=message):
         build_encoder("timm_sam_neck", model="mobilenetv3_small_050", **options)
+
+
+def test_a_pre_activation_trunk_ends_in_its_norm():
+    encoder = build_encoder("timm_sam_neck", model="resnetv2_50", level=3, pre_activation=True, stride=8).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        (found,) = encoder.trunk(image)
+        assert encoder(image, MODALITY).embedding.shape == (1, 256, 8, 8)
+    assert found.shape == (1, 1024, 4, 4)
+    assert found.min() >= 0  # behind the activation; the raw sum of a stage has either sign
+    assert isinstance(encoder.trunk.stem.norm, torch.nn.BatchNorm2d)
+    assert not encoder.train().trunk.norm.training
+
+
+def test_a_trunk_that_is_no_pre_activation_resnet_is_refused():
+    with pytest.raises(SpecError, match="no pre-activation ResNet"):
+        build_encoder("timm_sam_neck", model="mobilenetv3_small_050", level=3, pre_activation=True)
