@@ -45,7 +45,9 @@ class PreActivationTrunk(nn.Module):
         norm = timm.layers.BatchNormAct2d
         self.stride = int(whole.feature_info[stages]["reduction"])
         self.channels = int(whole.feature_info[stages]["num_chs"])
-        stem = OrderedDict(conv=whole.stem.conv, norm=norm(whole.stem.conv.out_channels), pool=whole.stem.pool)
+        stem = OrderedDict(
+            conv=whole.stem.conv, norm=norm(whole.stem.conv.out_channels), pool=whole.stem.pool
+        )
         self.stem = nn.Sequential(stem)
         self.stages = whole.stages[:stages]
         self.norm = norm(self.channels)

@@ -9,12 +9,20 @@ from monai_effsam.errors import SpecError
 from monai_effsam.networks.encoders import build_encoder
 
 MODALITY = torch.tensor([0])
-TRUNKS = ["tf_efficientnet_lite0", "repvit_m0_9", "efficientvit_b0", "mobilenetv4_conv_small", "mobilenetv2_100"]
+TRUNKS = [
+    "tf_efficientnet_lite0",
+    "repvit_m0_9",
+    "efficientvit_b0",
+    "mobilenetv4_conv_small",
+    "mobilenetv2_100",
+]
 
 
 def small(**options):
     torch.manual_seed(0)
-    return build_encoder("timm_pyramid", **{"model": "mobilenetv3_small_050", "embed_channels": 16, **options})
+    return build_encoder(
+        "timm_pyramid", **{"model": "mobilenetv3_small_050", "embed_channels": 16, **options}
+    )
 
 
 @pytest.mark.parametrize("stride", [8, 16])
@@ -53,7 +61,10 @@ def test_batch_statistics_follow_the_batches_only_if_asked(train_norms):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "repvit_m0_9", "stride": 2}, r"maps at strides \[4, 8, 16, 32\], expected some from 2 to 32"),
+        (
+            {"model": "repvit_m0_9", "stride": 2},
+            r"maps at strides \[4, 8, 16, 32\], expected some from 2 to 32",
+        ),
         ({"stride": 12}, "expected some from 12 to 32"),
         ({"modalities": 1}, "modalities is 1, expected 0"),
     ],

@@ -62,7 +62,9 @@ def test_what_cannot_be_built_is_refused(options, message):
 
 
 def test_a_pre_activation_trunk_ends_in_its_norm():
-    encoder = build_encoder("timm_sam_neck", model="resnetv2_50", level=3, pre_activation=True, stride=8).eval()
+    encoder = build_encoder(
+        "timm_sam_neck", model="resnetv2_50", level=3, pre_activation=True, stride=8
+    ).eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         (found,) = encoder.trunk(image)
