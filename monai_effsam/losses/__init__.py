@@ -9,6 +9,7 @@ from monai_effsam.losses.embedding_perceptual import (
     PyramidFeatures,
 )
 from monai_effsam.losses.mask import SelfPromptMaskLoss
+from monai_effsam.losses.masked_perceptual import MaskedPerceptualLoss
 from monai_effsam.losses.patch import PatchPromptLoss, patch_target
 from monai_effsam.losses.quality_mse import QualityMseLoss
 from monai_effsam.losses.saliency import SaliencyTransferLoss
@@ -18,6 +19,7 @@ __all__ = [
     "BernoulliKlLoss",
     "EmbeddingMseLoss",
     "EmbeddingPerceptualLoss",
+    "MaskedPerceptualLoss",
     "PatchPromptLoss",
     "ProjectedFeatures",
     "PyramidFeatures",

@@ -13,7 +13,13 @@ from torch.nn.modules.loss import _Loss
 
 from monai_effsam.errors import ShapeError
 
-__all__ = ["EmbeddingPerceptualLoss", "ProjectedFeatures", "PyramidFeatures"]
+__all__ = [
+    "EmbeddingPerceptualLoss",
+    "ProjectedFeatures",
+    "PyramidFeatures",
+    "frozen_layers",
+    "tapped_maps",
+]
 
 Features = Callable[[Tensor, Tensor], Sequence[Tensor]]
 """Embedding and the teacher's embedding, which may set a scale, both (B, C, h, w) -> feature maps of the first."""
@@ -71,12 +77,12 @@ class PyramidFeatures(nn.Module):
 
     def __init__(self, layers: nn.Sequential, taps: Sequence[int] = (2, 4)) -> None:
         super().__init__()
-        self.layers = _frozen(layers, max(taps) + 1)
+        self.layers = frozen_layers(layers, max(taps) + 1)
         self.taps = frozenset(taps)
 
     def forward(self, embedding: Tensor, reference: Tensor) -> list[Tensor]:
         """(B, C, h, w) -> one map a tap; the reference has no say."""
-        return _tapped(self.layers, embedding, self.taps)
+        return tapped_maps(self.layers, embedding, self.taps)
 
 
 class ProjectedFeatures(nn.Module):
@@ -106,10 +112,7 @@ class ProjectedFeatures(nn.Module):
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
-        self.layers = _frozen(layers, max(taps) + 1)
-        for layer in self.layers:
-            if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # it would overwrite the map that was tapped before it
+        self.layers = frozen_layers(layers, max(taps) + 1)
         self.taps, self.size = frozenset(taps), size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -120,12 +123,20 @@ class ProjectedFeatures(nn.Module):
         low, high = (edge.view(-1, 1, 1, 1) for edge in (scale.amin(1), scale.amax(1)))
         picture = (_grouped(embedding) - low) / (high - low).clamp(min=1e-6)
         picture = F.interpolate(picture, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return _tapped(self.layers, (picture - self.mean) / self.std, self.taps)
+        return tapped_maps(self.layers, (picture - self.mean) / self.std, self.taps)
 
 
-def _frozen(layers: nn.Sequential, count: int) -> nn.Sequential:
-    """A copy of the first layers, in eval mode and without gradients of their own."""
+def frozen_layers(layers: nn.Sequential, count: int) -> nn.Sequential:
+    """A copy of the first layers, in eval mode and without gradients of their own.
+
+    Args:
+        layers: of an image network.
+        count: of them.
+    """
     copied = nn.Sequential(*copy.deepcopy(list(layers)[:count]))
+    for layer in copied:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # it would overwrite the map that was tapped before it
     copied.requires_grad_(False)
     copied.eval()
     return copied
@@ -136,7 +147,14 @@ def _grouped(embedding: Tensor) -> Tensor:
     return torch.stack([group.mean(1) for group in embedding.tensor_split(3, 1)], 1)
 
 
-def _tapped(layers: nn.Sequential, x: Tensor, taps: frozenset[int]) -> list[Tensor]:
+def tapped_maps(layers: nn.Sequential, x: Tensor, taps: frozenset[int]) -> list[Tensor]:
+    """Outputs of those layers whose index is a tap, in order.
+
+    Args:
+        layers: run one after the other.
+        x: what the first is given.
+        taps: indices.
+    """
     maps = []
     for index, layer in enumerate(layers):
         x = layer(x)

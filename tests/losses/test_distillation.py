@@ -13,6 +13,7 @@ from monai_effsam.losses import (
     BernoulliKlLoss,
     EmbeddingMseLoss,
     EmbeddingPerceptualLoss,
+    MaskedPerceptualLoss,
     ProjectedFeatures,
     PyramidFeatures,
     QualityMseLoss,
@@ -196,3 +197,40 @@ def test_maps_of_another_size_are_resized_to_the_teachers():
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def masked(size=8):
+    torch.manual_seed(0)
+    return MaskedPerceptualLoss(
+        nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3)), (1,), size=size
+    )
+
+
+def test_masked_perceptual_is_the_distance_of_what_is_seen_through_both_masks():
+    loss, picture = masked(), torch.rand(2, 3, 8, 8)
+    ours, theirs = noise(2, 1, 8, 8), noise(2, 1, 8, 8, seed=1)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    conv = loss.layers[0]
+    seen = [F.relu(conv((picture * m.sigmoid() - mean) / std)) for m in (ours, theirs)]
+    torch.testing.assert_close(loss(ours, theirs, picture), (seen[0] - seen[1]).square().mean())
+    assert loss(theirs, theirs, picture) == 0
+
+
+def test_masked_perceptual_sees_nothing_where_the_picture_is_black():
+    loss = masked()
+    assert loss(noise(1, 1, 8, 8), noise(1, 1, 8, 8, seed=1), torch.zeros(1, 3, 8, 8)) == 0
+
+
+def test_masked_perceptual_trains_the_student_only():
+    loss = masked(size=6)
+    ours, theirs = noise(1, 1, 4, 4).requires_grad_(), noise(1, 1, 4, 4, seed=1).requires_grad_()
+    loss(ours, theirs, torch.rand(1, 3, 16, 16)).backward()
+    assert ours.grad.abs().sum() > 0
+    assert theirs.grad is None
+    assert not any(p.requires_grad for p in loss.parameters())
+
+
+@pytest.mark.parametrize("shapes", [((1, 1, 4, 4), (1, 1, 5, 5)), ((1, 2, 4, 4),) * 2, ((2, 1, 4, 4),) * 2])
+def test_masked_perceptual_refuses_other_shapes(shapes):
+    with pytest.raises(ShapeError, match="expected"):
+        masked()(*(torch.zeros(s) for s in shapes), torch.zeros(1, 3, 4, 4))
