@@ -26,7 +26,17 @@ from monai_effsam.errors import DataError, UnknownNameError
 from monai_effsam.specs import ImageSpec, Resize
 from monai_effsam.targets import TARGETS, Target, targets_of
 
-__all__ = ["BalancedBatches", "Batch", "LabelledSlice", "collate", "fitted", "hold_out", "load_slices"]
+__all__ = [
+    "BalancedBatches",
+    "Batch",
+    "LabelledSlice",
+    "collate",
+    "fitted",
+    "hold_out",
+    "load_slices",
+    "read_slices",
+    "shrunk",
+]
 
 ROOM = 1.25  # pictures are kept a quarter larger than the model's frame, for zooming in
 
@@ -103,13 +113,25 @@ def load_slices(
     """
     known = known_targets(known_from or cases, table)
     return [
-        s for case in cases for s in _read_case(case, specs[case.modality].size, table, known[case.set_name])
+        s for case in cases for s in read_slices(case, specs[case.modality].size, table, known[case.set_name])
     ]
 
 
-def _read_case(
+def read_slices(
     case: Case, size: int, table: Sequence[Target], known: tuple[bool, ...]
 ) -> Iterator[LabelledSlice]:
+    """Every slice of one case, shrunk to a little more than the model size.
+
+    Args:
+        case: what to read.
+        size: of the model [px].
+        table: the target table.
+        known: for each target of the modality, whether the set speaks of it.
+
+    Raises:
+        DataError: see `load_slices`.
+        UnknownNameError: likewise.
+    """
     image = read_image(case.image, modality=case.modality)
     masks = read_label(case.mask, image)
     place = {t.name: i for i, t in enumerate(targets_of(case.modality, table), 1)}
@@ -127,13 +149,20 @@ def _read_case(
                 f"{case.mask}: holds the value {int(mask[label == 255][0])}, expected 0 or one of "
                 f"{sorted(case.values)}. Name it in targets.csv, or as --target NAME=VALUE."
             )
-        rgb = image.rgb(index)
-        factor = ROOM * size / max(rgb.shape[:2])
-        if factor < 1:
-            wide, high = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
-            rgb = np.asarray(cv2.resize(rgb, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
-            label = _resized_label(label, (high, wide))
+        rgb, label = shrunk(image.rgb(index), label, size)
         yield LabelledSlice(rgb, label, case.modality, stratum, case.group, known)
+
+
+def shrunk(
+    rgb: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """A picture (H, W, 3) and its label (H, W) at little more than the model size, or as they are if smaller."""
+    factor = ROOM * size / max(rgb.shape[:2])
+    if factor >= 1:
+        return rgb, label
+    wide, high = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+    rgb = np.asarray(cv2.resize(rgb, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
+    return rgb, _resized_label(label, (high, wide))
 
 
 def collate(

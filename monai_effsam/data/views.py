@@ -18,7 +18,7 @@ from monai_effsam.data.augmentation import AUGMENTATIONS, Augmentation
 from monai_effsam.data.teacher_cache import content_key
 from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
 
-__all__ = ["View", "make_view", "view_key", "view_ranges"]
+__all__ = ["View", "make_view", "object_boxes", "view_key", "view_ranges"]
 
 _VERSION = 1
 """To be raised when the same numbers make another view: what a teacher made of the old ones no longer fits."""
@@ -33,12 +33,14 @@ class View:
         label: (H, W) uint8, as in `LabelledSlice`.
         modality: name, empty where it is not known.
         key: of what it shows, for a cache.
+        known: for each target of the modality, whether the label speaks of it.
     """
 
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     modality: str
     key: str
+    known: tuple[bool, ...] = ()
 
 
 def view_ranges(modality: str) -> Augmentation:
@@ -85,6 +87,7 @@ def make_view(
     modality: str,
     number: int,
     seed: int = 0,
+    known: tuple[bool, ...] = (),
 ) -> View:
     """View `number` of a picture: a pure function of its content, modality, the number and the seed.
 
@@ -94,10 +97,11 @@ def make_view(
         modality: name, empty where it is not known.
         number: 0 for the picture itself.
         seed: of all views.
+        known: for each target of the modality, whether the label speaks of it.
     """
     key = view_key(image, modality, number, seed)
     if not number:
-        return View(image, label, modality, key)
+        return View(image, label, modality, key, known)
     digest = hashlib.sha256(key.encode()).digest()
     random = np.random.RandomState(np.frombuffer(digest, np.uint32))
     height, width = image.shape[:2]
@@ -117,4 +121,18 @@ def make_view(
         np.ascontiguousarray(item["label"][:height, :width]),
         modality,
         key,
+        known,
     )
+
+
+def object_boxes(label: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:
+    """The box around each target of a label, (x0, y0, x1, y1) [px], in the targets' order.
+
+    Args:
+        label: (H, W), 0 or 1 + the target's place.
+    """
+    boxes = []
+    for value in np.unique(label[label > 0]):
+        rows, columns = (np.flatnonzero((label == value).any(axis)) for axis in (1, 0))
+        boxes.append((float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)))
+    return boxes
