@@ -112,17 +112,35 @@ def build_promptable(recipe: PromptableRecipe, init: Path | str | None = None) -
 
 
 def load_trunk(encoder: nn.Module, file: Path) -> None:
-    """Weights of a timm trunk into an encoder that was built with `fold=False`, and fold it.
+    """Weights of a timm trunk into an encoder; one that was built with `fold=False` is folded afterwards.
+
+    Args:
+        encoder: with a trunk of timm's.
+        file: safetensors with timm's names; those that `features_only` gives its layers are tried too.
 
     Raises:
-        WeightsError: another encoder, or tensors that are missing.
+        WeightsError: unreadable, another encoder, or tensors that are missing or of another shape.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not isinstance(encoder, TimmEncoder):
+    trunk = getattr(encoder, "trunk", None)
+    if not isinstance(trunk, nn.Module):
         raise WeightsError(f"{file}: a timm trunk does not fit the encoder {type(encoder).__name__}.")
-    result = encoder.trunk.load_state_dict(load_file(file), strict=False)
-    lacking = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{file}: is no readable safetensors file ({error}), expected weights of a timm trunk. Restore it."
+        ) from error
+    own = trunk.state_dict()
+    for child, _ in trunk.named_children():  # features_only makes `stages.0` a child `stages_0`
+        plain = child.replace("_", ".") + "."
+        state |= {f"{child}.{k.removeprefix(plain)}": v for k, v in state.items() if k.startswith(plain)}
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    lacking = [k for k in own if k not in fits and not k.endswith("num_batches_tracked")]
     if lacking:
         raise WeightsError(f"{file}: lacks {len(lacking)} tensors of the trunk, such as {lacking[:3]}.")
-    fold_batch_norm(encoder.trunk)
+    trunk.load_state_dict(fits, strict=False)
+    if isinstance(encoder, TimmEncoder):
+        fold_batch_norm(trunk)
