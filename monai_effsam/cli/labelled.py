@@ -8,21 +8,28 @@ need --modality and --target.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_effsam.errors import UsageError
-from monai_effsam.targets import MODALITIES, check_modality
+from monai_effsam.targets import MODALITIES, Target, check_modality, own_target
 
 if TYPE_CHECKING:
     from monai_effsam.data.sets import Case
 
-__all__ = ["add_data_options", "check_data", "named_targets", "read_cases"]
+__all__ = ["add_data_options", "add_label_options", "check_data", "named_targets", "read_cases", "table_of"]
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """DATA, --sets, --modality and --target."""
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled images, see above")
+    add_label_options(parser)
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """--sets, --modality and --target alone."""
     parser.add_argument("--sets", metavar="A,B", help="only these sets of DATA (default: all)")
     parser.add_argument("--modality", metavar="NAME", help=f"of pairs and datalists: {', '.join(MODALITIES)}")
     parser.add_argument(
@@ -95,3 +102,16 @@ def read_cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
     if args.data.is_file():
         return read_datalist(args.data, args.modality, values)
     return read_pairs(args.data, args.modality, values, seed=args.seed)
+
+
+def table_of(cases: Sequence[Case]) -> tuple[Target, ...]:
+    """The targets that the cases label, modality by modality, known ones in the table's order."""
+    table: list[Target] = []
+    for modality in MODALITIES:
+        names = {n: v for c in cases if c.modality == modality for v, n in c.values.items()}
+        own = [own_target(name, modality) for name in names]
+        for target in sorted(own, key=lambda t: t.value):
+            taken = {t.value for t in table if t.name != target.name}
+            value = target.value if target.value not in taken else 1 + max(taken)
+            table.append(dataclasses.replace(target, value=value))
+    return tuple(table)

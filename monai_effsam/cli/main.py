@@ -40,6 +40,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "segment": Command("monai_effsam.cli.segment", "outline structures in pictures and volumes"),
     "train": Command("monai_effsam.cli.train", "train on your own labelled images, or on many sets"),
+    "distill": Command("monai_effsam.cli.distill", "make a small promptable model from a large one"),
     "evaluate": Command(
         "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"
     ),

@@ -10,7 +10,6 @@ it outlines what a box or points show.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import socket
 import threading
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import add_options, check_device
-from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
+from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases, table_of
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.specs import PROMPTABLE
-from monai_effsam.targets import MODALITIES, Target, own_target
+from monai_effsam.targets import Target
 
 if TYPE_CHECKING:
     from monai_effsam.data.sets import Case
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from monai_effsam.engines.recipe import read_recipe
 
     recipe = read_recipe(args.recipe, **changes)
-    table = _table(cases)
+    table = table_of(cases)
     init = _init(args)
     recipe = _adopted(args, recipe, init)
     device = check_device(args.device)
@@ -112,19 +111,6 @@ def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
     if not any(case.split == "train" for case in cases):
         raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
     return cases
-
-
-def _table(cases: Sequence[Case]) -> tuple[Target, ...]:
-    """The targets that the cases label, modality by modality, known ones in the table's order."""
-    table: list[Target] = []
-    for modality in MODALITIES:
-        names = {n: v for c in cases if c.modality == modality for v, n in c.values.items()}
-        own = [own_target(name, modality) for name in names]
-        for target in sorted(own, key=lambda t: t.value):
-            taken = {t.value for t in table if t.name != target.name}
-            value = target.value if target.value not in taken else 1 + max(taken)
-            table.append(dataclasses.replace(target, value=value))
-    return tuple(table)
 
 
 def _init(args: argparse.Namespace) -> Path | None:

@@ -1,0 +1,292 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Make a small promptable model from a large one: your pictures, a teacher's checkpoint, one evening.
+
+--images is a folder of pictures without labels, or labelled images as `effsam train` takes them (sets with targets.csv;
+pairs or a datalist with --modality and --target). Without labels the student's encoder learns the teacher's embeddings
+and its decoder is the teacher's; with labels the decoder is tuned afterwards. --cache keeps what the teacher makes of
+each picture, so that it looks at each once: several runs may share it, and --fill fills it from several processes.
+
+--teacher is a checkpoint of SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM or of this package, or `random` to try all this
+without weights. Exit status: 0 all well, 1 some pictures could not be read, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_effsam.cli.common import add_options, check_device
+from monai_effsam.cli.labelled import add_label_options, named_targets, read_cases, table_of
+from monai_effsam.errors import DataError, UsageError
+from monai_effsam.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from monai_effsam.data.pictures import PictureFile, Pictures
+    from monai_effsam.data.sets import Case
+    from monai_effsam.engines.distilling_recipe import DistillationRecipe
+    from monai_effsam.engines.distilling_run import Distillation
+    from monai_effsam.engines.students import Student
+    from monai_effsam.engines.teacher import Teacher
+
+__all__ = ["add_arguments", "run"]
+
+_GIGABYTE = 10**9
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--teacher", required=True, metavar="PATH", help="checkpoint, model or run; or 'random'"
+    )
+    parser.add_argument(
+        "--teacher-family", metavar="NAME", help="sam, medsam, ...; MedSAM cannot be told from SAM"
+    )
+    parser.add_argument(
+        "--student",
+        default="light",
+        metavar="NAME",
+        help="light (default), kd_sam_resnet50, kd_sam_resnet50_n6, kd_sam_resnetv2_50, tiny_vit, any timm network, or "
+        "a recipe.json with 'encoder' and 'spec'",
+    )
+    parser.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")
+    parser.add_argument("--size", type=int, metavar="PX", help="side of its input (default: the student's)")
+    parser.add_argument("--images", required=True, type=Path, metavar="PATH", dest="data", help="see above")
+    add_label_options(parser)
+    add_options(parser, "out", "device", "seed", "overwrite", required=("out",))
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
+    _add_cache_options(parser)
+    _add_training_options(parser)
+
+
+def _add_cache_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep the teacher's answers here (default: nowhere)"
+    )
+    parser.add_argument(
+        "--cache-form",
+        choices=("half", "compact"),
+        default="half",
+        help="16-bit floats (2 MiB a view of SAM), or 8-bit integers, half of that (default: half)",
+    )
+    parser.add_argument("--cache-limit", type=float, metavar="GB", help="that it may grow to (default: 69)")
+    parser.add_argument(
+        "--fill", action="store_true", help="fill the cache, then stop; also in several processes"
+    )
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stages",
+        metavar="A,B",
+        help="of encoder, decoder, joint (default: encoder, with labels also decoder; joint alone is end to end)",
+    )
+    parser.add_argument(
+        "--perceptual",
+        metavar="KIND",
+        help="none, pyramid (default: of the teacher's decoder), projected or masked (both with --vgg)",
+    )
+    parser.add_argument("--vgg", type=Path, metavar="FILE", help="weights of torchvision's VGG-16 or VGG-19")
+    parser.add_argument(
+        "--perceptual-weight", type=float, metavar="X", help="its weight (default: set by the first batch)"
+    )
+    parser.add_argument(
+        "--decoder-first", action="store_true", help="tune the decoder on the teacher's embeddings"
+    )
+    parser.add_argument("--views", type=int, metavar="N", help="views of each picture (default: 4)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each stage (default: 30, 10, 10)")
+    parser.add_argument("--batch", type=int, metavar="N", help="views a batch (default: 8)")
+    parser.add_argument(
+        "--timing", type=int, metavar="N", help="first measure N steps with and without the cache"
+    )
+    parser.add_argument(
+        "--teacher-batch", type=int, default=4, metavar="N", help="the teacher's (default: 4)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that can be checked, then distil."""
+    values = named_targets(args)
+    _check(args)
+    from monai_effsam.engines.distilling_recipe import stage_names
+
+    cases = _cases(args, values)
+    named = args.stages or ("encoder,decoder" if cases else "encoder")
+    stages = stage_names(named)
+    if not cases and set(stages) != {"encoder"}:
+        raise UsageError(
+            f"stages are '{named}', but {args.data} has no labels, expected encoder alone. Give labelled images."
+        )
+    device = check_device(args.device)
+    from monai_effsam.engines.students import find_student
+    from monai_effsam.engines.teacher import load_teacher
+
+    student = find_student(args.student, args.size)
+    teacher = load_teacher(
+        args.teacher, family=args.teacher_family, device=device, batch=args.teacher_batch, seed=args.seed
+    )
+    size = max(student.spec.size, *(spec.size for spec in teacher.specs.values()))
+    pictures = _read(args, _files(args, cases, size))
+    recipe = _recipe(args, stages, teacher, student, pictures)
+    table = table_of(cases) if cases else TARGETS
+    _distil(args, _prepared(args, recipe, teacher, student, pictures, table, device))
+    if pictures.failures:
+        print(f"{len(pictures.failures)} files could not be read and were passed over", file=sys.stderr)
+    return 1 if pictures.failures else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What is wrong with the request itself."""
+    if not args.data.exists():
+        raise UsageError(
+            f"{args.data}: no such file or folder. Give a folder of pictures, or labelled images."
+        )
+    if args.fill and not args.cache:
+        raise UsageError("--fill is given without --cache, expected a folder to fill. Give --cache DIR.")
+    for name in ("views", "epochs", "batch", "teacher_batch", "size", "cache_limit", "timing"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, expected more than 0.")
+    for name in ("trunk", "vgg"):
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
+            raise UsageError(f"--{name} {path}: no such file. Give a file of weights.")
+    if (args.out / "recipe.json").exists() and not (args.resume or args.overwrite or args.fill):
+        raise UsageError(
+            f"{args.out}: holds a run already. Give --resume to continue it, or --overwrite to begin anew."
+        )
+
+
+def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
+    """Labelled cases to train on; none of a plain folder."""
+    if not (values or args.data.is_file() or (args.data / "targets.csv").is_file()):
+        return []
+    cases = [case for case in read_cases(args, values) if case.split == "train"]
+    if not cases:
+        raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
+    return cases
+
+
+def _files(args: argparse.Namespace, cases: list[Case], size: int) -> list[PictureFile]:
+    from monai_effsam.data.pictures import labelled_files, unlabelled_files
+
+    if not cases:
+        return unlabelled_files(args.data, size, args.modality or "")
+    return labelled_files(cases, size, table_of(cases))
+
+
+def _read(args: argparse.Namespace, files: list[PictureFile]) -> Pictures:
+    from monai_effsam.data.pictures import Pictures
+
+    pictures = Pictures(files, progress=_bar(args, "reading", "file"))
+    for path, reason in pictures.failures:
+        print(f"passed over: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+    return pictures
+
+
+def _recipe(
+    args: argparse.Namespace, stages: Any, teacher: Teacher, student: Student, pictures: Pictures
+) -> DistillationRecipe:
+    from monai_effsam.engines.distilling_recipe import DistillationRecipe
+    from monai_effsam.networks.nets import PromptableSam
+
+    fields: dict[str, Any] = {
+        name: getattr(args, name) for name in ("views", "batch") if getattr(args, name) is not None
+    }
+    if args.epochs is not None:
+        fields["epochs"] = dict.fromkeys(stages, args.epochs)
+    default = "pyramid" if isinstance(teacher.network, PromptableSam) else "none"
+    return DistillationRecipe(
+        teacher=teacher.sha256,
+        encoder=dict(student.encoder),
+        spec=student.spec.to_json(),
+        stages=stages,
+        perceptual=args.perceptual or default,
+        weight=args.perceptual_weight,
+        decoder_first=args.decoder_first,
+        pictures=len(pictures),
+        seed=args.seed,
+        **fields,
+    )
+
+
+def _prepared(
+    args: argparse.Namespace,
+    recipe: DistillationRecipe,
+    teacher: Teacher,
+    student: Student,
+    pictures: Pictures,
+    table: Sequence[Target],
+    device: str,
+) -> Distillation:
+    """The run, its parts made and checked, before the teacher is set to work."""
+    from monai_effsam.engines.distilling_run import Distillation
+    from monai_effsam.engines.perceptual import build_perceptual
+    from monai_effsam.engines.students import build_student
+
+    network, options = build_student(student, teacher.network, args.trunk, args.seed)
+    perceptual = build_perceptual(recipe.perceptual, teacher.network, student.spec, args.vgg)
+    if args.cache:
+        limit = None if args.cache_limit is None else int(args.cache_limit * _GIGABYTE)
+        teacher.open_cache(args.cache, args.cache_form, limit)
+    return Distillation(
+        recipe,
+        network,
+        options,
+        student,
+        teacher,
+        pictures,
+        perceptual,
+        args.out,
+        targets=table,
+        resume=args.resume,
+        device=device,
+    )
+
+
+def _distil(args: argparse.Namespace, whole: Distillation) -> None:
+    """Fill the cache if there is one, then train."""
+    teacher, recipe = whole.teacher, whole.recipe
+    cache = teacher.cache
+    if cache is not None and ("encoder" in recipe.stages or recipe.decoder_first):
+        filled = whole.fill(_bar(args, "teacher", "batch"))
+        print(
+            f"teacher cache {args.cache}: {filled.computed} views computed, {filled.found} were there; "
+            f"{len(cache)} entries, {cache.size / 1e6:.1f} MB"
+        )
+    if args.fill:
+        return
+    card: dict[str, Any] = {"teacher": {"path": Path(args.teacher).name, "family": args.teacher_family}}
+    if args.timing:
+        card["timing"] = _timing(args, whole)
+    parameters = sum(p.numel() for p in whole.network.parameters())
+    print(
+        f"{len(whole.train)} pictures to train on and {len(whole.watched)} to watch, stages "
+        f"{', '.join(recipe.stages)}, student of {parameters / 1e6:.1f} M parameters -> {args.out}"
+    )
+    path = whole.run(card)
+    if cache is not None:
+        print(f"teacher cache: {cache.hits} hits, {cache.misses} misses")
+    print(f"model: {path}  (try: effsam segment IMAGE --model {args.out} --box X0,Y0,X1,Y1 -o OUT)")
+
+
+def _timing(args: argparse.Namespace, whole: Distillation) -> dict[str, float]:
+    """Print what an epoch takes."""
+    from monai_effsam.engines.distilling_time import epoch_seconds
+
+    found = {name: round(value, 2) for name, value in epoch_seconds(whole, args.timing).items()}
+    with_cache = f" and {found['cached']} s with it, {found['gain']} times faster" if "gain" in found else ""
+    print(
+        f"an epoch takes {found['uncached']} s without the cache{with_cache} ({args.timing} steps measured)"
+    )
+    return found
+
+
+def _bar(args: argparse.Namespace, name: str, unit: str) -> Callable[[Any], Any]:
+    """A progress bar around something to go through."""
+    from tqdm import tqdm
+
+    disable = True if args.quiet else None
+    return lambda x: tqdm(x, desc=name, unit=unit, delay=2, disable=disable, leave=False)
