@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,20 +64,22 @@ class TimmSamNeckEncoder(ImageEncoder):
                 f"TimmSamNeckEncoder: modalities is {modalities}, expected 0, since it has no controllers. "
                 "Give modalities=0, or choose tiny_vit or timm."
             )
+        trunk: Any
         if pre_activation:
-            self.trunk: nn.Module = PreActivationTrunk(model, level if level > 0 else 4)
-            coarse, channels = self.trunk.stride, self.trunk.channels
+            trunk = PreActivationTrunk(model, level if level > 0 else 4)
+            coarse, channels = trunk.stride, trunk.channels
         else:
-            self.trunk = import_timm().create_model(
+            trunk = import_timm().create_model(
                 model, features_only=True, pretrained=False, out_indices=(level,)
             )
-            coarse = int(self.trunk.feature_info.reduction()[-1])
-            channels = int(self.trunk.feature_info.channels()[-1])
+            coarse = int(trunk.feature_info.reduction()[-1])
+            channels = int(trunk.feature_info.channels()[-1])
         if coarse < stride or coarse % stride:
             raise SpecError(
                 f"TimmSamNeckEncoder: '{model}' has stride {coarse} at level {level}, expected a multiple of the "
                 f"embedding's {stride}. Choose another level or stride."
             )
+        self.trunk: nn.Module = trunk
         self.stride, self.size_divisor = stride, coarse
         self.embed_channels, self.train_norms = embed_channels, train_norms
         self.neck = SamNeck(channels, embed_channels, refinements)
