@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from monai_effsam.data.alignment import align_embedding, picture_cells
-from monai_effsam.data.balanced import LabelledSlice
 from monai_effsam.data.placement import apply_spec
+from monai_effsam.data.slices import LabelledSlice, resized_label
 from monai_effsam.data.views import View, make_view
 from monai_effsam.errors import DataError
 from monai_effsam.specs import ImageSpec, Placement, spec_of
@@ -178,7 +177,7 @@ def _labels(views: Sequence[View], places: Sequence[Placement]) -> tuple[Tensor,
     known = torch.zeros(len(views), count, dtype=torch.bool)
     for row, (view, place) in enumerate(zip(views, places, strict=True)):
         rows, columns = place.content
-        small = cv2.resize(view.label, (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT)
+        small = resized_label(view.label, (rows, columns))
         for target in range(len(view.known)):
             label[row, target, :rows, :columns] = torch.from_numpy(small == target + 1)
         known[row, : len(view.known)] = torch.tensor(view.known)

@@ -11,10 +11,10 @@ from typing import overload
 
 import numpy as np
 
-from monai_effsam.data.balanced import LabelledSlice, read_slices, shrunk
 from monai_effsam.data.io import find_inputs, read_image
 from monai_effsam.data.pairs import group_of, split_groups
 from monai_effsam.data.sets import Case, known_targets
+from monai_effsam.data.slices import LabelledSlice, read_slices, shrunk
 from monai_effsam.errors import DataError
 from monai_effsam.targets import TARGETS, Target
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from monai_effsam.data.balanced import LabelledSlice, hold_out, load_slices
 from monai_effsam.data.sets import Case
+from monai_effsam.data.slices import LabelledSlice, hold_out, load_slices
 from monai_effsam.data.transforms import first_choice
 from monai_effsam.errors import DataError
 from monai_effsam.specs import ImageSpec

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from monai_effsam.data.balanced import LabelledSlice, fitted
+from monai_effsam.data.balanced import fitted
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import ImageSpec
 

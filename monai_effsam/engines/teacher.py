@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monai_effsam.checkpoints import load_checkpoint
-from monai_effsam.data.balanced import LabelledSlice
 from monai_effsam.data.distilling import EMBEDDING
 from monai_effsam.data.placement import apply_spec
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.teacher_cache import CacheForm, TeacherCache
 from monai_effsam.data.views import View, make_view, object_boxes, view_key
 from monai_effsam.errors import UsageError

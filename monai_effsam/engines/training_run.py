@@ -15,8 +15,9 @@ from monai.utils import set_determinism
 from torch import nn
 
 from monai_effsam.checkpoints import save_model
-from monai_effsam.data.balanced import BalancedBatches, LabelledSlice
+from monai_effsam.data.balanced import BalancedBatches
 from monai_effsam.data.sets import Case
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.training_slices import TrainingSlices
 from monai_effsam.engines.build import build_network, build_promptable
 from monai_effsam.engines.calibration import calibrate_presence

@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.utils import set_determinism
 
-from monai_effsam.data.balanced import BalancedBatches, LabelledSlice, collate, fitted, hold_out, load_slices
+from monai_effsam.data.balanced import BalancedBatches, collate, fitted
 from monai_effsam.data.sets import Case
+from monai_effsam.data.slices import LabelledSlice, hold_out, load_slices
 from monai_effsam.errors import DataError, UnknownNameError
 from monai_effsam.specs import ImageSpec
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from monai_effsam.data.alignment import align_embedding
-from monai_effsam.data.balanced import LabelledSlice
 from monai_effsam.data.distilling import EMBEDDING, DistillationBatches
 from monai_effsam.data.placement import apply_spec
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.errors import DataError
 from monai_effsam.specs import ImageSpec
 

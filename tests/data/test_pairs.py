@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from monai_effsam.data.balanced import load_slices
 from monai_effsam.data.pairs import group_of, read_pairs, split_groups
+from monai_effsam.data.slices import load_slices
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
 from monai_effsam.specs import ImageSpec
 

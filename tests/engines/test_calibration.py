@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_effsam.data.balanced import LabelledSlice
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines.calibration import calibrate_presence, fit_platt, window_beside
 from monai_effsam.networks.decoders import QueryDecoded
 from monai_effsam.networks.nets import EspMedSam

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from monai_effsam.checkpoints import FAMILIES, save_model
-from monai_effsam.data.balanced import LabelledSlice
 from monai_effsam.data.distilling import EMBEDDING
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.views import make_view
 from monai_effsam.engines.teacher import Teacher, load_teacher, state_sha256
 from monai_effsam.errors import DataError, UsageError
@@ -26,7 +26,7 @@ ENCODER = {"name": "timm_pyramid", "model": "mobilenetv3_small_050", "embed_chan
 FILLER = """
 import sys
 import numpy as np
-from monai_effsam.data.balanced import LabelledSlice
+from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines.teacher import load_teacher
 random = np.random.default_rng(0)
 pictures = [
