@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_effsam.checkpoints.vgg import load_vgg
 from monai_effsam.data.distilling import ViewBatch
+from monai_effsam.engines.students import decoder_width
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.losses import (
     EmbeddingPerceptualLoss,
@@ -87,12 +88,9 @@ class _OfMasks(nn.Module):
     def __init__(self, loss: MaskedPerceptualLoss, teacher: PromptableSam, spec: ImageSpec) -> None:
         super().__init__()
         self.loss, self.size = loss, spec.size
-        state = teacher.state_dict()
-        width = len(state["mask_decoder.transformer.layers.0.mlp.lin1.weight"])
-        self.decoder = PromptableSam(
-            _NoEncoder(teacher.image_encoder.embed_channels, spec.stride), mlp_dim=width
-        )
-        parts = {k: v for k, v in state.items() if not k.startswith("image_encoder.")}
+        encoder = _NoEncoder(teacher.image_encoder.embed_channels, spec.stride)
+        self.decoder = PromptableSam(encoder, mlp_dim=decoder_width(teacher), drawn=teacher.drawn)
+        parts = {k: v for k, v in teacher.state_dict().items() if not k.startswith("image_encoder.")}
         self.decoder.load_state_dict(parts)
         self.decoder.requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))

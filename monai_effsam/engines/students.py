@@ -20,7 +20,7 @@ from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ANY_MODALITY, ImageSpec
 
-__all__ = ["STUDENTS", "Student", "build_student", "find_student"]
+__all__ = ["STUDENTS", "Student", "build_student", "decoder_width", "find_student"]
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,13 @@ class Student:
         encoder: options of `build_encoder`.
         spec: the input that it wants.
         mlp_dim: hidden width of the decoder's transformer; None for the teacher's.
+        drawn: whether prompts are drawn as a mask too; None for as the teacher has it.
     """
 
     encoder: Mapping[str, Any] = field(default_factory=dict)
     spec: ImageSpec = field(default_factory=lambda: ImageSpec(256))
     mlp_dim: int | None = None
+    drawn: bool | None = None
 
     def specs(self, teacher: Mapping[str, ImageSpec]) -> dict[str, ImageSpec]:
         """The spec of any modality, and of those whose intensities the teacher treats in their own way."""
@@ -75,7 +77,8 @@ def find_student(name: str, size: int | None = None) -> Student:
     """A student by its name in `STUDENTS`, by the name of a timm trunk, or from a recipe.
 
     Args:
-        name: or a JSON file with `encoder`, options of `build_encoder`, and `spec`, fields of `ImageSpec`.
+        name: or a JSON file with `encoder`, options of `build_encoder`, and `spec`, fields of `ImageSpec`; `mlp_dim`
+            and `drawn` may be there too.
         size: model size [px] instead of its own.
 
     Raises:
@@ -117,14 +120,12 @@ def build_student(
         UsageError: an encoder that cannot be built, or that does not take the spec's size or stride.
         WeightsError: embeddings of another width than the teacher's, or a trunk that does not fit.
     """
-    encoder = dict(student.encoder)
-    options: dict[str, Any] = {"image_encoder": {"modalities": 0, **encoder}, "prompt_size": None}
-    options["mlp_dim"] = student.mlp_dim or _mlp_dim(teacher)
+    encoder, options = dict(student.encoder), _options(student, teacher)
     built = {**options["image_encoder"], **({"fold": False} if trunk and encoder["name"] == "timm" else {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = PromptableSam(built, mlp_dim=options["mlp_dim"])
+            network = PromptableSam(**{**options, "image_encoder": built})
         except (TypeError, RuntimeError, ValueError) as error:
             raise UsageError(f"student: its encoder {encoder} cannot be built ({error}). Mend it.") from error
     own = network.image_encoder
@@ -150,11 +151,23 @@ def build_student(
     return network, options
 
 
-def _mlp_dim(teacher: PromptableSam | EspMedSam) -> int:
-    """Hidden width of the teacher's decoder; SAM's where it has another."""
-    if not isinstance(teacher, PromptableSam):
-        return 2048
-    return int(teacher.state_dict()["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0])
+def _options(student: Student, teacher: PromptableSam | EspMedSam) -> dict[str, Any]:
+    """Keyword arguments of `PromptableSam`; what the student leaves open is as in the teacher's decoder."""
+    # a decoder that nobody has trained yet does not learn to read SAM's codes from a few pictures: it is drawn for
+    width, drawn = PromptableSam.MLP_DIM, True
+    if isinstance(teacher, PromptableSam):
+        width, drawn = decoder_width(teacher), teacher.drawn
+    return {
+        "image_encoder": {"modalities": 0, **student.encoder},
+        "prompt_size": None,
+        "mlp_dim": student.mlp_dim or width,
+        "drawn": drawn if student.drawn is None else student.drawn,
+    }
+
+
+def decoder_width(network: PromptableSam) -> int:
+    """Hidden width of the transformer in a network's decoder."""
+    return len(network.state_dict()["mask_decoder.transformer.layers.0.mlp.lin1.weight"])
 
 
 def _of_trunk(name: str) -> Student:
@@ -173,7 +186,7 @@ def _read(path: Path) -> Student:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         encoder, spec = dict(content["encoder"]), ImageSpec.from_json(content["spec"])
-        mlp_dim = content.get("mlp_dim")
+        mlp_dim, drawn = content.get("mlp_dim"), content.get("drawn")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{path}: describes no student ({type(error).__name__}: {error}), expected JSON with 'encoder' and 'spec'. "
@@ -181,4 +194,4 @@ def _read(path: Path) -> Student:
         ) from error
     if encoder.get("name") not in ENCODERS:
         raise UnknownNameError(f"{path}: encoder", str(encoder.get("name")), ENCODERS)
-    return Student(encoder, spec, mlp_dim)
+    return Student(encoder, spec, mlp_dim, drawn)

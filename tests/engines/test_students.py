@@ -2,6 +2,7 @@
 """Students by name: their sizes, what they take from the teacher, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,8 +104,15 @@ def test_decoder_and_prompt_encoder_are_the_teachers(teacher):
         ours, theirs = (getattr(n, part).state_dict() for n in (network, teacher))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert not options["drawn"]
     again = PromptableSam(**options)
     again.load_state_dict(network.state_dict())
+
+
+def test_prompts_are_drawn_where_the_teachers_are():
+    drawing = PromptableSam(SMALL.encoder, mlp_dim=64, drawn=True)
+    assert build_student(SMALL, drawing)[0].drawn
+    assert not build_student(replace(SMALL, drawn=False), drawing)[0].drawn
 
 
 def test_the_rest_is_the_same_for_a_seed(teacher):
@@ -117,6 +125,7 @@ def test_of_a_self_prompting_teacher_the_decoder_is_left_as_it_is():
     esp = EspMedSam({"name": "timm", "model": "mobilenetv3_small_050", "heads": 2})
     network, options = build_student(SMALL, esp)
     assert options["mlp_dim"] == 2048
+    assert options["drawn"]
     assert count(network.mask_decoder) > 4e6
 
 
