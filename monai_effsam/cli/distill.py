@@ -26,7 +26,7 @@ from monai_effsam.targets import TARGETS, Target
 if TYPE_CHECKING:
     from monai_effsam.data.pictures import PictureFile, Pictures
     from monai_effsam.data.sets import Case
-    from monai_effsam.engines.distilling_recipe import DistillationRecipe
+    from monai_effsam.engines.distilling_recipe import DistillationRecipe, StageName
     from monai_effsam.engines.distilling_run import Distillation
     from monai_effsam.engines.students import Student
     from monai_effsam.engines.teacher import Teacher
@@ -51,7 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="light (default), kd_sam_resnet50, kd_sam_resnet50_n6, kd_sam_resnetv2_50, tiny_vit, any timm network, or "
         "a recipe.json with 'encoder' and 'spec'",
     )
-    parser.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")
+    start.add_argument(
+        "--inherit",
+        action="store_true",
+        help="its encoder, the teacher's at another size, starts as the teacher's",
+    )
     parser.add_argument("--size", type=int, metavar="PX", help="side of its input (default: the student's)")
     parser.add_argument("--images", required=True, type=Path, metavar="PATH", dest="data", help="see above")
     add_label_options(parser)
@@ -96,7 +102,9 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         "--decoder-first", action="store_true", help="tune the decoder on the teacher's embeddings"
     )
     parser.add_argument("--views", type=int, metavar="N", help="views of each picture (default: 4)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="of each stage (default: 30, 10, 10)")
+    parser.add_argument(
+        "--epochs", metavar="N[,N]", help="of each stage, or of one after the other (default: 30, 10, 10)"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="views a batch (default: 8)")
     parser.add_argument(
         "--timing", type=int, metavar="N", help="first measure N steps with and without the cache"
@@ -145,7 +153,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.fill and not args.cache:
         raise UsageError("--fill is given without --cache, expected a folder to fill. Give --cache DIR.")
-    for name in ("views", "epochs", "batch", "teacher_batch", "size", "cache_limit", "timing"):
+    for name in ("views", "batch", "teacher_batch", "size", "cache_limit", "timing"):
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, expected more than 0.")
@@ -187,7 +195,11 @@ def _read(args: argparse.Namespace, files: list[PictureFile]) -> Pictures:
 
 
 def _recipe(
-    args: argparse.Namespace, stages: Any, teacher: Teacher, student: Student, pictures: Pictures
+    args: argparse.Namespace,
+    stages: tuple[StageName, ...],
+    teacher: Teacher,
+    student: Student,
+    pictures: Pictures,
 ) -> DistillationRecipe:
     from monai_effsam.engines.distilling_recipe import DistillationRecipe
     from monai_effsam.networks.nets import PromptableSam
@@ -196,7 +208,7 @@ def _recipe(
         name: getattr(args, name) for name in ("views", "batch") if getattr(args, name) is not None
     }
     if args.epochs is not None:
-        fields["epochs"] = dict.fromkeys(stages, args.epochs)
+        fields["epochs"] = _epochs(args.epochs, stages)
     default = "pyramid" if isinstance(teacher.network, PromptableSam) else "none"
     return DistillationRecipe(
         teacher=teacher.sha256,
@@ -205,11 +217,26 @@ def _recipe(
         stages=stages,
         perceptual=args.perceptual or default,
         weight=args.perceptual_weight,
+        inherit=args.inherit,
         decoder_first=args.decoder_first,
         pictures=len(pictures),
         seed=args.seed,
         **fields,
     )
+
+
+def _epochs(text: str, stages: Sequence[StageName]) -> dict[str, int]:
+    """Epochs by stage.
+
+    Raises:
+        UsageError: no positive numbers, or neither one nor one a stage.
+    """
+    numbers = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if min(numbers) < 1 or len(numbers) not in (1, len(stages)):
+        raise UsageError(
+            f"--epochs is {text}, expected a positive number, or one for each of {', '.join(stages)}."
+        )
+    return dict(zip(stages, numbers * (len(stages) if len(numbers) == 1 else 1), strict=True))
 
 
 def _prepared(
@@ -226,7 +253,7 @@ def _prepared(
     from monai_effsam.engines.perceptual import build_perceptual
     from monai_effsam.engines.students import build_student
 
-    network, options = build_student(student, teacher.network, args.trunk, args.seed)
+    network, options = build_student(student, teacher.network, args.trunk, args.seed, inherit=args.inherit)
     perceptual = build_perceptual(recipe.perceptual, teacher.network, student.spec, args.vgg)
     if args.cache:
         limit = None if args.cache_limit is None else int(args.cache_limit * _GIGABYTE)

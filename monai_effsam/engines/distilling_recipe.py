@@ -25,6 +25,7 @@ class DistillationRecipe:
         stages: `encoder` learns the teacher's embeddings, `decoder` is tuned on labels, `joint` trains all on labels.
         perceptual: of the first stage, see `build_perceptual`.
         weight: of the perceptual term; None to let the first batch set it.
+        inherit: the student's encoder starts from the teacher's.
         decoder_first: tune the decoder on the teacher's embeddings rather than the student's.
         views: number of views of each picture.
         epochs: of each stage.
@@ -48,6 +49,7 @@ class DistillationRecipe:
     stages: tuple[StageName, ...] = ("encoder",)
     perceptual: str = "pyramid"
     weight: float | None = None
+    inherit: bool = False
     decoder_first: bool = False
     views: int = 4
     epochs: dict[str, int] = field(default_factory=lambda: {"encoder": 30, "decoder": 10, "joint": 10})

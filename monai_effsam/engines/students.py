@@ -66,7 +66,7 @@ STUDENTS: Mapping[str, Student] = {
     ),
     "tiny_vit": Student({"name": "tiny_vit"}, ImageSpec(512)),
     "light": Student(
-        {"name": "timm_pyramid", "model": "tf_efficientnet_lite0", "stride": 16},
+        {"name": "timm", "model": "tf_efficientnet_lite0"},
         ImageSpec(320, mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
     ),
 }
@@ -103,7 +103,12 @@ def find_student(name: str, size: int | None = None) -> Student:
 
 
 def build_student(
-    student: Student, teacher: PromptableSam | EspMedSam, trunk: Path | None = None, seed: int = 0
+    student: Student,
+    teacher: PromptableSam | EspMedSam,
+    trunk: Path | None = None,
+    seed: int = 0,
+    *,
+    inherit: bool = False,
 ) -> tuple[PromptableSam, dict[str, Any]]:
     """The student's network, its prompt encoder and mask decoder the teacher's.
 
@@ -112,6 +117,7 @@ def build_student(
         teacher: whose prompt encoder and decoder are taken; of a self-prompting one nothing fits.
         trunk: weights of the encoder's timm trunk, `.safetensors`.
         seed: of what has no weights.
+        inherit: the encoder starts from the teacher's too, for the like encoder at a smaller model size.
 
     Returns:
         The network and its options for `save_model`.
@@ -144,10 +150,13 @@ def build_student(
         load_trunk(own, trunk)
     state = network.state_dict()
     fits = promptable_weights(state, teacher.state_dict())
-    taken = {k: v for k, v in fits.items() if not k.startswith("image_encoder.")}
+    taken = {k: v for k, v in fits.items() if inherit or not k.startswith("image_encoder.")}
+    if inherit and not any(k.startswith("image_encoder.") for k in taken):
+        raise WeightsError(
+            "teacher: none of its encoder's tensors fits the student's, expected the like encoder. Leave inherit out."
+        )
     network.load_state_dict({**state, **taken})
-    rest = sum(not k.startswith("image_encoder.") for k in state) - len(taken)
-    log.info("student: %d tensors of the teacher's decoder taken, %d of its own", len(taken), rest)
+    log.info("student: %d tensors taken from the teacher, %d of its own", len(taken), len(state) - len(taken))
     return network, options
 
 

@@ -241,6 +241,8 @@ MISTAKES = {
     "no such pictures": (lambda t, w: [*w, "--images", "absent"], 2, "absent: no such file or folder"),
     "fill nothing": (lambda t, w: [*w[: w.index("--cache")], "--fill"], 2, "--fill is given without --cache"),
     "no views": (lambda t, w: [*w, "--views", "0"], 2, "--views is 0, expected more than 0"),
+    "no epochs": (lambda t, w: [*w, "--epochs", "3,0"], 2, "--epochs is 3,0, expected a positive number"),
+    "epochs of other stages": (lambda t, w: [*w, "--epochs", "3,2"], 2, "or one for each of encoder"),
     "no vgg": (lambda t, w: [*w, "--perceptual", "masked"], 2, "needs the weights of a VGG"),
     "no trunk": (lambda t, w: [*w, "--trunk", "absent"], 2, "--trunk absent: no such file"),
     "odd size": (lambda t, w: [*w, "--size", "50"], 2, "size is 50"),

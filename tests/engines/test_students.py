@@ -42,7 +42,7 @@ def count(module):
         ("kd_sam_resnet50_n6", 26_394_176, 32),
         ("kd_sam_resnetv2_50", 9_392_832, 32),
         ("tiny_vit", 5_743_892, 32),
-        ("light", 3_660_288, 20),
+        ("light", 4_171_248, 20),
     ],
 )
 def test_students_have_the_size_that_is_told(name, encoder, grid, sam):
@@ -119,6 +119,18 @@ def test_the_rest_is_the_same_for_a_seed(teacher):
     nets = [build_student(SMALL, teacher, seed=seed)[0].image_encoder.neck[1].weight for seed in (0, 0, 1)]
     assert torch.equal(nets[0], nets[1])
     assert not torch.equal(nets[0], nets[2])
+
+
+def test_the_like_encoder_may_start_as_its_teachers(teacher):
+    like = PromptableSam(SMALL.encoder)
+    network, _ = build_student(SMALL, like, inherit=True)
+    ours, theirs = network.state_dict(), like.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    fresh = build_student(SMALL, like)[0].image_encoder.state_dict()
+    assert not torch.equal(fresh["neck.1.weight"], ours["image_encoder.neck.1.weight"])
+    other = Student({"name": "tiny_vit"}, ImageSpec(64))
+    with pytest.raises(WeightsError, match="none of its encoder's tensors fits"):
+        build_student(other, like, inherit=True)
 
 
 def test_of_a_self_prompting_teacher_the_decoder_is_left_as_it_is():
