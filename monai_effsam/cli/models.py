@@ -120,7 +120,7 @@ def _card(path: Path, summary: dict[str, Any] | None, terms: dict[str, Any] | No
             f"--summary: is of a model with sha256 {summary['model']['sha256']}, expected "
             f"{model.card.get('sha256')}. Evaluate this model."
         )
-    if summary is not None and summary["made"].get("robot"):
+    if summary is not None and summary["made"].get("robot") and not model.promptable:
         raise UsageError(
             "--summary: is of a simulated user, expected an evaluation without prompts. Evaluate without --robot."
         )

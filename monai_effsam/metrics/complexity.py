@@ -28,6 +28,7 @@ def count_macs(call: Callable[[], Any]) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode  # heavy, and of use here only
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # not no_grad: there a view of a parameter asks for gradients all the same, and the counter's hooks fail on it
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops()) // 2

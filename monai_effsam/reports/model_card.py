@@ -7,28 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from monai_effsam.reports.card_words import words_of
 from monai_effsam.reports.table import score_table, trivial_note
-from monai_effsam.reports.table_form import markdown_table
+from monai_effsam.reports.table_form import as_fraction, markdown_table
+from monai_effsam.specs import PROMPTABLE
 
 __all__ = ["CardSources", "model_card"]
-
-_PURPOSE = """\
-For research and development: to outline structures in medical pictures before anybody clicks, as a start for
-annotation, as a baseline, as initialisation for training on other data.
-
-**Not a medical device.** Not for diagnosis, treatment, triage or measurement of patients. Nobody has tested it in a
-clinic; its mistakes are not rare and can look convincing."""
-
-_GENERAL_LIMITS = """\
-- It knows the modalities and targets of the table and nothing else: a picture of another kind, or a wrong `--modality`,
-  gets an answer all the same.
-- Volumes are outlined slice by slice; neighbouring slices may disagree.
-- The sets are small and most come from one or a few hospitals and devices; another device, protocol or population will
-  do worse than the numbers here.
-- The numbers are of validation splits that were also looked at while the recipe was chosen; there is no untouched test
-  set behind them.
-- Sex, age, ethnicity and skin type of the people in the pictures are mostly not recorded; nothing is known about how
-  well the model does for each group."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +40,21 @@ class CardSources:
 
 def model_card(sources: CardSources) -> str:
     """The card as Markdown; every figure comes from the sources."""
-    card = sources.card
+    card, words = sources.card, words_of(sources.card)
     head = (
         f"Version {sources.version}, {sources.date}. Made by `effsam models card`; not edited.\n"
         f"sha256 of the weights: `{card.get('sha256')}`."
     )
     sections = {
-        "What it is for": _PURPOSE,
+        "What it is for": words.purpose,
         "Input and output": _contract(sources),
         "Data": _data(sources),
         "Splits": _splits(card),
         "Initialisation": _initialisation(sources),
         "Recipe": _recipe(card),
-        "Size and cost": _cost(sources.cost),
-        "Numbers": _numbers(sources.summary),
-        "Presence and quality": _calibration(card, sources.summary),
+        "Size and cost": _cost(sources.cost, words.priced),
+        "Numbers": _numbers(sources),
+        words.estimates: _calibration(card, sources.summary),
         "Limitations": _limits(sources),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
@@ -78,28 +62,30 @@ def model_card(sources: CardSources) -> str:
 
 
 def _contract(sources: CardSources) -> str:
-    specs = sources.card["specs"]
-    targets: dict[str, list[str]] = {name: [] for name in specs}
-    for target in sources.card["targets"]:
-        targets[target["modality"]].append(f"{target['name']} {target['value']}")
-    rows = [
-        [name, f"{spec['size']} x {spec['size']}, {spec['resize']}", ", ".join(targets[name])]
-        for name, spec in specs.items()
-    ]
+    specs, words = sources.card["specs"], words_of(sources.card)
     spec = next(iter(specs.values()))
     mean, std = (", ".join(f"{v:.4f}" for v in spec[key]) for key in ("mean", "std"))
     given = (
         "In: one 8-bit picture, RGB (grey repeated), and the name of its modality; volumes a slice at a time. It is "
         f"resized to the model size of its modality and normalised per channel by mean ({mean}) and standard "
-        f"deviation ({std}) of the 0..1 range. Optional: points and a box in pixels of the picture."
+        f"deviation ({std}) of the 0..1 range. {words.prompt}"
     )
-    answer = (
-        "Out: for each target of the modality mask logits, presence (probability that it is there, 0..1) and "
-        "quality (estimated IoU, 0..1). `effsam segment` writes one mask in the geometry of the file, with these "
-        "values:"
-    )
-    table = markdown_table(("modality", "model size [px]", "targets and mask values"), rows, "lrl")
-    return "\n\n".join([given, answer, table])
+    return "\n\n".join([given, words.answer, _inputs(sources.card)])
+
+
+def _inputs(card: Mapping[str, Any]) -> str:
+    """The table of modalities: how each goes in and, of a self-prompting model, what comes out."""
+    fits = {
+        name: f"{spec['size']} x {spec['size']}, {spec['resize']}" for name, spec in card["specs"].items()
+    }
+    if card.get("kind") == PROMPTABLE:
+        named = [[name, fit] for name, fit in fits.items() if name]
+        return markdown_table(("modality", "model size [px]"), [*named, ["any other", fits[""]]], "lr")
+    targets: dict[str, list[str]] = {name: [] for name in fits}
+    for target in card["targets"]:
+        targets[target["modality"]].append(f"{target['name']} {target['value']}")
+    rows = [[name, fit, ", ".join(targets[name])] for name, fit in fits.items()]
+    return markdown_table(("modality", "model size [px]", "targets and mask values"), rows, "lrl")
 
 
 def _data(sources: CardSources) -> str:
@@ -126,19 +112,19 @@ def _data(sources: CardSources) -> str:
 def _splits(card: Mapping[str, Any]) -> str:
     share = (card.get("recipe") or {}).get("held_out")
     held = (
-        f" Of the training groups {share:.0%} (chosen by a hash of their name)"
+        f"Of the training groups {share:.0%} (chosen by a hash of their name)"
         if share
-        else " Some training groups"
+        else "Some training groups"
     )
     return (
         "By the `split` of each set's `splits.csv`; a patient or sequence (`case`) is on one side only, where the set "
-        f"names them. `val` was never trained or calibrated on.{held} of sets of at least 100 files were held out to "
-        "calibrate presence."
+        "names them. `val` was never trained or calibrated on." + words_of(card).held_out.format(share=held)
     )
 
 
 def _initialisation(sources: CardSources) -> str:
-    encoder = (sources.card.get("network") or {}).get("encoder") or {}
+    network = sources.card.get("network") or {}
+    encoder = network.get("encoder") or network.get("image_encoder") or {}
     facts = sources.terms.get("weights", {}).get(encoder.get("model", ""))
     name = encoder.get("model", encoder.get("name", "unknown"))
     if facts is None:
@@ -164,7 +150,7 @@ def _setting(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cost(cost: Mapping[str, Any]) -> str:
+def _cost(cost: Mapping[str, Any], given: str) -> str:
     part = (
         f", {cost['encoder_parameters_m']} million of them in the encoder"
         if "encoder_parameters_m" in cost
@@ -173,21 +159,24 @@ def _cost(cost: Mapping[str, Any]) -> str:
     rows = [[name, str(one["size"]), f"{one['gmacs']:.2f}"] for name, one in cost["modalities"].items()]
     return (
         f"{cost['file_mb']} MB on disk, {cost['parameters_m']} million parameters{part}. Multiply-accumulates of one "
-        "picture, encoder and decoder, no prompt:\n\n"
+        f"picture, encoder and decoder, {given}:\n\n"
         + markdown_table(("modality", "model size [px]", "GMACs"), rows)
     )
 
 
-def _numbers(summary: Mapping[str, Any] | None) -> str:
+def _numbers(sources: CardSources) -> str:
+    summary, words = sources.summary, words_of(sources.card)
     if summary is None:
         return "Not evaluated."
     made, time = summary["made"], summary["time"]["median_ms"]
-    costs = [] if time is None else [f"median time a picture, file to overlay: {time:.0f} ms"]
+    rounds = summary.get("rounds") or ()
+    measured = words.measured.format(rounds=f" ({rounds[-1]['prompt']})" if rounds else "")
+    costs = [] if time is None else [f"median time a picture, {words.timed}: {time:.0f} ms"]
     costs += [] if summary["peak_mb"] is None else [f"peak memory: {summary['peak_mb']} MB"]
     note = trivial_note(summary)
     return (
-        f"`{made['command']}` on {made['date']}, split `{made['split']}`, no prompt, the modality told, one model for "
-        f"all rows; Dice a file, mean with a 95 % bootstrap interval over patients.\n\n{score_table(summary['rows'])}"
+        f"`{made['command']}` on {made['date']}, split `{made['split']}`, {measured}; Dice a file, mean with a "
+        f"95 % bootstrap interval over patients.\n\n{score_table(summary['rows'])}"
         + (f"\n\n{note}" if note else "")
         + f"\n\nOn {made['threads']} threads of {made['cores']} cores ({made['machine']}, {made['device']}): "
         f"{'; '.join(costs)}."
@@ -195,14 +184,7 @@ def _numbers(summary: Mapping[str, Any] | None) -> str:
 
 
 def _calibration(card: Mapping[str, Any], summary: Mapping[str, Any] | None) -> str:
-    method = (
-        "Presence is calibrated by Platt scaling on held-out training cases, for the targets that have at least five "
-        "cases with and five without; for the others it is the network's own. Where a set holds too few empty "
-        "pictures, windows beside the target stand in for them. With about as many cases without as with, presence "
-        "is too low where nearly every picture holds the target. Below 0.5 the answer is “nothing here”. Quality is "
-        "the network's own estimate and not calibrated."
-    )
-    parts = [method]
+    parts = [words_of(card).calibration]
     fitted = card.get("calibration") or {}
     if fitted:
         titles = ("target", "scale", "shift", "with", "without", "of these windows")
@@ -231,6 +213,16 @@ def _calibration(card: Mapping[str, Any], summary: Mapping[str, Any] | None) -> 
         ]
         parts.append("On validation pictures (expected calibration error in ten bins):")
         parts.append(markdown_table(("set", "answers", "of these present", "right", "error"), rows))
+    masks = {n: v for n, v in (summary or {}).get("calibration", {}).items() if v.get("masks")}
+    if masks and not told and card.get("kind") == PROMPTABLE:
+        rows = [
+            [name, str(v["masks"]), *(as_fraction(v.get(key)) for key in ("quality_error", "quality_bias"))]
+            for name, v in masks.items()
+        ]
+        parts.append(
+            "On validation pictures, against the true IoU (mean distance, mean of estimate minus truth):"
+        )
+        parts.append(markdown_table(("set", "masks", "off by", "bias"), rows))
     return "\n\n".join(parts)
 
 
@@ -238,4 +230,4 @@ def _limits(sources: CardSources) -> str:
     used = sources.card.get("data") or {}
     sets = sources.terms.get("sets", {})
     own = [f"- {name}: {limit}" for name in used for limit in sets.get(name, {}).get("limits", ())]
-    return "\n".join([_GENERAL_LIMITS, *own])
+    return "\n".join([words_of(sources.card).limits, *own])

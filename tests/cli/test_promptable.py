@@ -296,6 +296,17 @@ def test_check_takes_a_promptable_model_by_file_or_folder(tiny_promptable, capsy
     assert "px, " in rows["outline"]
 
 
+def test_a_card_is_written_with_the_numbers_of_a_simulated_user(evaluate, tiny_promptable, tmp_path):
+    assert evaluate(tiny_promptable, "--robot", "box", target="polyp") == 0
+    card = tmp_path / "card.md"
+    words = ["models", "card", "--model", str(tiny_promptable), "-o", str(card), "-q"]
+    assert main([*words, "--summary", str(tmp_path / "out" / "summary.json")]) == 0
+    text = card.read_text()
+    assert "a simulated user who prompts (box)" in text
+    assert "| any | 64 | 0." in text
+    assert "| ct | 64 x 64, stretch |" in text
+
+
 def test_a_demo_is_of_models_that_prompt_themselves(tiny_promptable, tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()

@@ -10,6 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 
 from monai_effsam.data.io import Algorithm
 from monai_effsam.errors import MissingExtraError, UsageError
+from monai_effsam.inference import Segmenter
 from monai_effsam.inference import run as run_module
 from monai_effsam.inference.dicom_seg import algorithm_of
 from monai_effsam.inference.plan import Request, make_plan
@@ -82,6 +83,15 @@ def test_a_prompted_outline_is_semiautomatic(go, scan, tmp_path):
         pydicom.dcmread(tmp_path / "out/scan_seg.dcm").SegmentSequence[0].SegmentAlgorithmType
         == "SEMIAUTOMATIC"
     )
+
+
+def test_an_object_without_a_name_is_an_anatomical_structure(scan, tiny_promptable, tmp_path):
+    request = Request((scan(),), tmp_path / "out", prompts=Prompts(box=(20, 10, 40, 30)), dicom_seg=True)
+    run_plan(make_plan(request, promptable=True), Segmenter.open(tiny_promptable))
+    (segment,) = pydicom.dcmread(tmp_path / "out/scan_seg.dcm").SegmentSequence
+    assert segment.SegmentLabel == "object"
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"
+    assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
 
 
 def test_nothing_found_makes_a_note_and_takes_an_older_file_away(go, scan, tmp_path, lines):

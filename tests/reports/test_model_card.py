@@ -99,6 +99,49 @@ def test_the_card_says(sources, summary, title, said):
     assert said in (section(text, title) if title else text)
 
 
+@pytest.fixture
+def promptable(sources, summary):
+    """The sources of a promptable model, evaluated with a simulated user."""
+    specs = {"": ImageSpec(256, "longest").to_json(), "ct": ImageSpec(256, "stretch").to_json()}
+    card = {
+        **sources.card,
+        "kind": "promptable",
+        "specs": specs,
+        "network": {"image_encoder": {"name": "tiny_vit"}, "prompt_size": None},
+        "calibration": {},
+    }
+    told = {"told": 0, "present": 0, "masks": 9, "quality_error": 0.125, "quality_bias": -0.0625}
+    measured = {
+        **summary,
+        "made": {**summary["made"], "robot": {"start": "box", "clicks": 1, "jitter": 20}},
+        "rounds": [{"prompt": "box"}, {"prompt": "box + 1 click"}],
+        "calibration": {"polyps": told},
+    }
+    return replace(sources, card=card, summary=measured)
+
+
+PROMPTED = {
+    "purpose": ("What it is for", "to outline what a box or clicks show"),
+    "prompt": ("Input and output", "say what to outline; without them there is no answer"),
+    "own input": ("Input and output", "| ct | 256 x 256, stretch |"),
+    "input of all others": ("Input and output", "| any other | 256 x 256, longest |"),
+    "first weights": ("Initialisation", "Encoder `tiny_vit`"),
+    "arithmetic": ("Size and cost", "encoder and decoder, one box:"),
+    "user": ("Numbers", "a simulated user who prompts (box + 1 click), the modality told"),
+    "time": ("Numbers", "reading, encoder and decoder: 120 ms"),
+    "quality": ("Quality", "| polyps | 9 | 0.125 | -0.062 |"),
+    "limits": ("Limitations", "It outlines what it is prompted for, rightly or not"),
+}
+
+
+@pytest.mark.parametrize(("title", "said"), PROMPTED.values(), ids=PROMPTED)
+def test_the_card_of_a_promptable_model_says(promptable, title, said):
+    text = model_card(promptable)
+    assert said in section(text, title)
+    assert "presence" not in text.lower()
+    assert "no prompt" not in text
+
+
 SILENT = {
     "no evaluation": ({}, "Numbers", "Not evaluated."),
     "no data": ({"data": {}}, "Data", "Not recorded."),
