@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         action="store_true",
-        help="also time LiteMedSAM's image encoder (random weights), turn by turn with the network",
+        help="also time LiteMedSAM (random weights), turn by turn with the network",
     )
     parser.add_argument(
         "--every-runtime",
@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _every_runtime(args: argparse.Namespace, model: Path) -> int:
     from monai_effsam.cli.profile_runtimes import profile_runtimes, runtimes_page
     from monai_effsam.data.io import write_bytes
+    from monai_effsam.evaluation.outputs import told_path
     from monai_effsam.inference.runtimes.exported import is_exported
 
     if args.runtime or is_exported(model):
@@ -99,9 +100,10 @@ def _every_runtime(args: argparse.Namespace, model: Path) -> int:
     found = profile_runtimes(
         model, args.inputs, options, family=args.family, threads=args.threads, rounds=args.rounds
     )
-    words = ["effsam profile INPUT", *options, "--every-runtime", "--rounds", str(args.rounds)]
+    named = ["--model", told_path(args.model, "MODEL")] if args.model else []
+    words = ["effsam profile INPUT", *named, *options, "--every-runtime", "--rounds", str(args.rounds)]
     words += ["--threads", str(args.threads)] if args.threads else []
-    page = runtimes_page(found, " ".join(words))
+    page = runtimes_page(found, " ".join(words), args.model.name if args.model else "the shipped model")
     if args.write_docs:
         write_bytes(args.write_docs, page.encode())
     if args.json:
@@ -131,6 +133,8 @@ def _report(
 
 
 def _text(report: dict[str, Any]) -> str:
+    from monai_effsam.cli.profile_runtimes import AGAINST
+
     stages = dict(report["stages_ms"])
     total = stages.pop("total")
     runtime = f"{report['runtime']} on {report['device']}, {report['threads']} threads"
@@ -141,9 +145,7 @@ def _text(report: dict[str, Any]) -> str:
     lines += [f"{name:<10}{ms:>9.1f} ms {ms / total:>6.0%}" for name, ms in stages.items()]
     lines += [f"{'total':<10}{total:>9.1f} ms   a picture"]
     if against := report.get("reference"):
-        theirs = f"LiteMedSAM's encoder alone {against['reference_ms']:.0f} ms"
-        lines += [
-            f"network {against['network_ms']:.1f} ms, {theirs}: {against['ratio']:.1f} times faster, turn by turn"
-        ]
+        lines += ["beside LiteMedSAM, turn by turn"]
+        lines += [f"{name:<48}{form.format(against[key]):>8}" for key, name, form in AGAINST]
     lines += [f"whole process: {report['cpu_seconds']} s of CPU, {report['peak_mb']} MB at most"]
     return "\n".join(lines)

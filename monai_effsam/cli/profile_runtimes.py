@@ -16,7 +16,7 @@ from typing import Any
 from monai_effsam import __version__
 from monai_effsam.errors import DataError
 
-__all__ = ["profile_runtimes", "runtimes_page"]
+__all__ = ["AGAINST", "profile_runtimes", "runtimes_page"]
 
 _PACKAGES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
 _MEASURED = """
@@ -27,6 +27,16 @@ from monai_effsam.inference.runtimes.machine import peak_memory_mb
 print(json.dumps({"cpu_seconds": time.process_time(), "peak_mb": peak_memory_mb() or 0}))
 sys.exit(status)
 """
+AGAINST = (
+    ("encode_ms", "our encoder [ms]", "{:.1f}"),
+    ("decode_ms", "our decoder [ms]", "{:.1f}"),
+    ("reference_encode_ms", "LiteMedSAM's encoder [ms]", "{:.0f}"),
+    ("reference_decode_ms", "LiteMedSAM's decoder [ms]", "{:.0f}"),
+    ("encoder_ratio", "encoder: so many times faster", "{:.1f}"),
+    ("whole_ratio", "encode and decode: so many times faster", "{:.1f}"),
+    ("ratio", "encode and decode against its encoder alone", "{:.1f}"),
+)
+"""Figure of `compare_with_lite_medsam`, its row and form."""
 _COLUMNS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -39,7 +49,7 @@ def profile_runtimes(
     threads: int | None,
     rounds: int,
 ) -> dict[str, Any]:
-    """Profiles of a model in torch, ONNX Runtime and OpenVINO, with LiteMedSAM's encoder beside each.
+    """Profiles of a model in torch, ONNX Runtime and OpenVINO, with LiteMedSAM beside each.
 
     Args:
         model: not exported yet.
@@ -87,12 +97,13 @@ def _first_picture(model: Path, inputs: Sequence[Path], *, prompted: bool) -> li
     return [str(source.path), "--box", ",".join(map(str, box))]
 
 
-def runtimes_page(found: Mapping[str, Any], command: str) -> str:
+def runtimes_page(found: Mapping[str, Any], command: str, title: str = "the shipped model") -> str:
     """The profiles as a page of Markdown; every figure comes from them.
 
     Args:
         found: of `profile_runtimes`.
         command: that made them.
+        title: what the model is called.
     """
     from monai_effsam.inference.runtimes.machine import usable_cores
     from monai_effsam.reports import markdown_table
@@ -109,12 +120,9 @@ def runtimes_page(found: Mapping[str, Any], command: str) -> str:
         for stage in first["stages_ms"]
     ]
     rows += [
-        (
-            "LiteMedSAM's encoder alone [ms]",
-            [f"{one['reference']['reference_ms']:.0f}" for one in found.values()],
-        ),
-        ("our encode and decode [ms]", [f"{one['reference']['network_ms']:.1f}" for one in found.values()]),
-        ("so many times faster", [f"{one['reference']['ratio']:.1f}" for one in found.values()]),
+        (name, [form.format(one["reference"][key]) for one in found.values()]) for key, name, form in AGAINST
+    ]
+    rows += [
         (
             "cold process, one picture [s of CPU]",
             [f"{one['cold']['cpu_seconds']:.2f}" for one in found.values()],
@@ -125,10 +133,10 @@ def runtimes_page(found: Mapping[str, Any], command: str) -> str:
     note = (
         "Stages are timed one after the other, medians over all pictures and rounds; a folder run overlaps reading, "
         "network and writing. The comparison takes turns within one process, same runtime and threads, one image in "
-        "memory; LiteMedSAM's encoder has random weights, which change nothing about its time. Times drift with the "
+        "memory; LiteMedSAM has random weights, which change nothing about its time. Times drift with the "
         "machine, ratios hardly."
     )
-    return f"# Speed of the shipped model\n\n{origin}\n\n{table}\n\n{note}\n"
+    return f"# Speed of {title}\n\n{origin}\n\n{table}\n\n{note}\n"
 
 
 def _run(words: Sequence[str], *how: str) -> str:
