@@ -161,10 +161,13 @@ def _check(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         if path is not None and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file. Give a file of weights.")
-    if (args.out / "recipe.json").exists() and not (args.resume or args.overwrite or args.fill):
+    kept = args.resume or args.overwrite or args.fill
+    if (args.out / "recipe.json").exists() and not kept:
         raise UsageError(
             f"{args.out}: holds a run already. Give --resume to continue it, or --overwrite to begin anew."
         )
+    if (args.out / "model.pt").exists() and not kept:
+        raise UsageError(f"{args.out / 'model.pt'}: exists. Give another --out, or --overwrite.")
 
 
 def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:

@@ -201,11 +201,12 @@ def _packed(arrays: Mapping[str, NDArray[np.floating[Any]]], form: CacheForm) ->
 
 def _unpacked(stored: Arrays) -> Arrays:
     """The same as float32."""
-    return {
-        name: array.astype(np.float32) * stored.get(name + _SCALE, np.float32(1))
-        for name, array in stored.items()
-        if not name.endswith(_SCALE)
-    }
+    out: Arrays = {}
+    for name, array in stored.items():
+        if not name.endswith(_SCALE):
+            scale = stored.get(name + _SCALE)
+            out[name] = array.astype(np.float32) if scale is None else array * scale
+    return out
 
 
 def _lmdb() -> Any:

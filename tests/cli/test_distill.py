@@ -224,6 +224,12 @@ def run_exists(tmp_path, words):
     return words
 
 
+def model_exists(tmp_path, words):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pt").write_bytes(b"")
+    return words
+
+
 def no_teacher(tmp_path, words):
     words[words.index("random")] = str(tmp_path / "absent.pth")
     return words
@@ -235,6 +241,7 @@ MISTAKES = {
     "empty folder": (empty_folder, 2, "folder holds no images"),
     "no teacher": (no_teacher, 1, "absent.pth: no model here"),
     "run exists": (run_exists, 2, "holds a run already. Give --resume"),
+    "model exists": (model_exists, 2, "model.pt: exists. Give another --out"),
     "another recipe": (lambda t, w: [*run_exists(t, w), "--resume"], 2, "is another recipe (other "),
     "no labels": (lambda t, w: [*w, "--stages", "decoder"], 2, "has no labels, expected encoder alone"),
     "unknown stage": (lambda t, w: [*w, "--stages", "encodr"], 2, "Did you mean 'encoder'"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from monai_effsam.data.distilling import ViewBatch
 from monai_effsam.engines.distillation import DistillationStep, TermBalance, embedding_errors
-from monai_effsam.engines.perceptual import build_perceptual
+from monai_effsam.engines.perceptual import _boxes, build_perceptual
 from monai_effsam.engines.teacher import load_teacher
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.networks.encoders import Encoded, build_encoder
@@ -135,6 +135,17 @@ def test_the_gradient_reaches_the_student_alone(kind, teacher, vgg):
     assert [n for n, p in step.named_parameters() if p.grad is not None] == ["encoder.embedding"]
     assert not any(m.training for m in step.perceptual.modules())
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+
+
+def test_masks_are_those_of_the_teachers_decoder(teacher, vgg):
+    one = batch()
+    inner = build_perceptual("masked", teacher, SPEC, vgg).decoder
+    boxes = torch.tensor([[[8.0, 16.0, 50.0, 40.0]]] * 2)
+    found = inner.decode(Encoded(one.target), boxes=boxes)
+    theirs = teacher.decode(Encoded(one.target), boxes=boxes)
+    torch.testing.assert_close(found.mask_logits, theirs.mask_logits)
+    assert _boxes(one.label, 64).tolist() == boxes[:, 0].tolist()
+    assert _boxes(one.label[:, :0], 64).tolist() == [[16.0, 16.0, 48.0, 48.0]] * 2
 
 
 def test_masks_can_be_compared_without_labels(teacher, vgg):

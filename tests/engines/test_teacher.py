@@ -181,6 +181,15 @@ def test_a_model_file_is_a_teacher(tmp_path):
     assert state_sha256(teacher.network) == state_sha256(network)
 
 
+def test_a_checkpoint_of_others_is_a_teacher_with_its_familys_input(tmp_path):
+    network = PromptableSam({"name": "tiny_vit", "stem_stride": 1})
+    torch.save({"model": network.state_dict(), "epoch": 3}, tmp_path / "lite_medsam.pth")
+    teacher = load_teacher(tmp_path / "lite_medsam.pth")
+    assert teacher.specs == {"": FAMILIES["lite_medsam"].spec}
+    assert state_sha256(teacher.network) == state_sha256(network)
+    assert teacher.encoder.stride == 4
+
+
 def test_a_limit_that_is_reached_loses_nothing(tmp_path):
     teacher = load_teacher("random", batch=2)
     teacher.open_cache(tmp_path, limit=300_000)

@@ -1,0 +1,106 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Parts of a whole distillation that no command shows: what filling and timing touch, and what they leave alone."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from monai_effsam.data.pictures import PictureFile, Pictures
+from monai_effsam.data.slices import LabelledSlice
+from monai_effsam.engines.distilling_recipe import DistillationRecipe, stage_names
+from monai_effsam.engines.distilling_run import Distillation
+from monai_effsam.engines.distilling_time import epoch_seconds
+from monai_effsam.engines.students import Student, build_student
+from monai_effsam.engines.teacher import Teacher, load_teacher
+from monai_effsam.errors import UnknownNameError, UsageError
+from monai_effsam.specs import ImageSpec
+
+pytest.importorskip("lmdb")
+
+STUDENT = Student({"name": "timm_pyramid", "model": "mobilenetv3_small_050"}, ImageSpec(64))
+
+
+def pictures(count):
+    def reader(number):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8)
+        return lambda: [LabelledSlice(pixels, np.zeros((40, 60), np.uint8), "", "", "", ())]
+
+    return Pictures([PictureFile(None, f"g{n}", reader(n)) for n in range(count)])
+
+
+@pytest.fixture
+def run(tmp_path):
+    teacher = load_teacher("random")
+    recipe = DistillationRecipe(
+        teacher.sha256, dict(STUDENT.encoder), STUDENT.spec.to_json(), views=3, batch=2, epochs={"encoder": 1}
+    )
+    network, options = build_student(STUDENT, teacher.network)
+    whole = Distillation(recipe, network, options, STUDENT, teacher, pictures(9), None, tmp_path / "run")
+    yield whole
+    if teacher.cache is not None:
+        teacher.cache.close()
+
+
+def test_the_teacher_looks_at_every_view_that_is_shown_and_no_other(run, tmp_path):
+    cache = run.teacher.open_cache(tmp_path / "cache")
+    filled = run.fill()
+    assert filled == (3 * len(run.train) + len(run.watched), 0)
+    run.recipe = replace(run.recipe, epochs={"encoder": 4})
+    run.run()
+    assert (cache.misses, len(cache)) == (0, filled.computed)
+    assert cache.hits > 0
+
+
+def test_timing_tells_what_the_cache_saves_and_trains_nothing(run, tmp_path, monkeypatch):
+    look = Teacher._run
+    monkeypatch.setattr(Teacher, "_run", lambda self, views: time.sleep(0.5) or look(self, views))
+    before = {k: v.clone() for k, v in run.network.state_dict().items()}
+    assert epoch_seconds(run, 1).keys() == {"uncached"}
+    cache = run.teacher.open_cache(tmp_path / "cache")
+    run.fill()
+    found = epoch_seconds(run, 2)
+    assert found["uncached"] - found["cached"] > 0.5 * len(run.batches(run.teacher)) * 0.8
+    assert found["gain"] == pytest.approx(found["uncached"] / found["cached"])
+    assert run.teacher.cache is cache
+    assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
+
+
+def test_the_same_options_give_the_same_student(run, tmp_path):
+    first = run.run()
+    network, _ = build_student(STUDENT, run.teacher.network)
+    again = Distillation(
+        run.recipe, network, run.options, STUDENT, run.teacher, run.pictures, None, tmp_path / "again"
+    ).run()
+    a, b = (torch.load(path, weights_only=True) for path in (first, again))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_another_recipe_does_not_resume_and_anew_forgets_the_old_one(run):
+    run.run()
+    changed = Distillation(
+        replace(run.recipe, views=2),
+        run.network,
+        run.options,
+        STUDENT,
+        run.teacher,
+        run.pictures,
+        None,
+        run.out,
+        resume=True,
+    )
+    with pytest.raises(UsageError, match=r"is another recipe \(other views\)"):
+        changed.run()
+    changed.resume = False
+    changed.run()
+    assert '"views": 2' in (run.out / "recipe.json").read_text()
+
+
+def test_stages_run_in_their_order():
+    assert stage_names("decoder, encoder") == ("encoder", "decoder")
+    with pytest.raises(UnknownNameError, match="Did you mean 'joint'"):
+        stage_names("encoder,jont")
+    with pytest.raises(UsageError, match="expected some of encoder, decoder, joint"):
+        stage_names(",")
