@@ -104,3 +104,17 @@ def test_stages_run_in_their_order():
         stage_names("encoder,jont")
     with pytest.raises(UsageError, match="expected some of encoder, decoder, joint"):
         stage_names(",")
+
+
+def test_a_run_begun_anew_leaves_nothing_that_a_later_resume_could_take_for_its_own(run, monkeypatch):
+    run.run()
+    assert (run.out / "encoder" / "done.json").is_file()
+
+    def cut(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monai_effsam.engines.distilling_run.train_stage", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not (run.out / "encoder" / "done.json").exists()
+    assert not (run.out / "encoder" / "checkpoint.pt").exists()
