@@ -107,6 +107,7 @@ def test_a_toy_folder_with_a_random_teacher(folder, student, tmp_path, capsys):
     assert (out / "encoder" / "tensorboard").is_dir()
 
 
+@pytest.mark.slow
 def test_with_and_without_a_cache_the_student_is_the_same_within_its_precision(folder, student, tmp_path):
     curves = []
     for name, more in (("with", ("--cache", tmp_path / "cache")), ("without", ())):
@@ -156,6 +157,7 @@ def test_with_labels_the_decoder_is_tuned_and_the_encoder_left_alone(pairs, stud
     assert [t.name for t in model.targets] == ["polyp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "stages"),
     [
