@@ -137,6 +137,14 @@ def test_another_modality_gets_no_gradient(steered):
     assert reached.isdisjoint(other)
 
 
+def test_controllers_are_all_that_belongs_to_modalities(name, encoder):
+    named = {id(p): key for key, p in encoder.named_parameters()}
+    found = {named[id(p)] for p in encoder.controller_parameters()}
+    parts = (".experts.", ".controllers.", "attention.token")
+    assert found == {key for key in named.values() if any(part in f".{key}" for part in parts)}
+    assert bool(found) == (name not in PLAIN)
+
+
 @pytest.mark.parametrize("index", [-1, 2])
 def test_unknown_modality_is_refused(steered, index):
     with pytest.raises(UsageError, match=r"expected indices 0\.\.1"):

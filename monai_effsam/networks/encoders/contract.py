@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -47,6 +47,10 @@ class ImageEncoder(nn.Module):
     def forward(self, image: Tensor, modality: Tensor) -> Encoded:
         """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other."""
         raise NotImplementedError
+
+    def controller_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of its modality controllers: all that adapting it to modalities trains; none without them."""
+        return iter(())
 
 
 ENCODERS: dict[str, Callable[..., ImageEncoder]] = {}

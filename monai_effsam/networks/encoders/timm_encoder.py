@@ -8,7 +8,7 @@ the skips of the decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -137,6 +137,12 @@ class TimmEncoder(ImageEncoder):
             nn.Conv2d(embed_channels, embed_channels, 3, padding=1, bias=False),
             LayerNorm2d(embed_channels),
         )
+
+    def controller_parameters(self) -> Iterator[nn.Parameter]:
+        """The experts of its maps, and token, bias and expert of the attention block."""
+        yield from self.experts.parameters()
+        yield from (self.attention.token, self.attention.token_bias)
+        yield from self.attention.experts.parameters()
 
     def forward(self, image: Tensor, modality: Tensor) -> Encoded:
         """(B, 3, H, W), H and W multiples of 32, and (B,) int64 -> `Encoded`."""
