@@ -59,7 +59,7 @@ class SamVitEncoder(ImageEncoder):
     stride = _PATCH
     size_divisor = _PATCH
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  segment-anything's options and the medical teacher's
         self,
         modalities: int = 0,
         *,
