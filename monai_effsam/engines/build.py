@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from monai_effsam.checkpoints import LoadedCheckpoint, load_checkpoint, load_model
+from monai_effsam.checkpoints import LoadedCheckpoint, load_checkpoint
 from monai_effsam.checkpoints.transfer import promptable_weights, self_prompting_weights, transfer_weights
 from monai_effsam.engines.recipe import PromptableRecipe, Recipe
 from monai_effsam.errors import WeightsError
