@@ -72,20 +72,27 @@ class MedicalVitBlock(nn.Module):
         self.medical = MedicalParts(width, heads, tokens, hidden)
         self.token_bias = token_bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, h, w, C)."""
+    def forward(self, x: Tensor, medical: bool = True) -> Tensor:
+        """(B, h, w, C) -> (B, h, w, C).
+
+        Args:
+            x: tokens.
+            medical: False for segment-anything's block, as if the medical parts were not there.
+        """
         height, width = x.shape[1:3]
+        attend = self._attend if medical else self.attn
         inner = self.norm1(x)
         if self.window:
             library = import_segment_anything().modeling.image_encoder
             inner, padded = library.window_partition(inner, self.window)
-            inner = self._attend(inner)
+            inner = attend(inner)
             inner = library.window_unpartition(inner, self.window, padded, (height, width))
         else:
-            inner = self._attend(inner)
+            inner = attend(inner)
         x = x + inner
         inner = self.norm2(x)
-        return cast(Tensor, x + self.mlp(inner) + self.medical(inner))
+        x = x + self.mlp(inner)
+        return x + self.medical(inner) if medical else x
 
     def _attend(self, x: Tensor) -> Tensor:
         """(windows, h, w, C) -> the same; the order of axes is segment-anything's."""

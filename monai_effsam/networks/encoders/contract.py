@@ -44,8 +44,11 @@ class ImageEncoder(nn.Module):
     size_divisor: int = 32
     fixed_size: int | None = None
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other."""
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other.
+
+        Without indices the controllers have no part in it: the function of the shared weights alone.
+        """
         raise NotImplementedError
 
     def controller_parameters(self) -> Iterator[nn.Parameter]:

@@ -125,8 +125,10 @@ class SamVitEncoder(ImageEncoder):
             if isinstance(block, MedicalVitBlock):
                 yield from block.medical.parameters()
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, size, size) and (B,), not read -> `Encoded`, embedding (B, C, size / 16, size / 16).
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """(B, 3, size, size) and (B,) -> `Encoded`, embedding (B, C, size / 16, size / 16).
+
+        The indices are not read: all modalities share the medical parts. None leaves those out.
 
         Raises:
             ShapeError: an image of another shape.
@@ -138,5 +140,6 @@ class SamVitEncoder(ImageEncoder):
             )
         tokens = self.patch_embed(image) + self.pos_embed  # (B, h, w, width)
         for block in self.blocks:
-            tokens = block(tokens)
+            medical = isinstance(block, MedicalVitBlock)
+            tokens = block(tokens, modality is not None) if medical else block(tokens)
         return Encoded(self.neck(tokens.permute(0, 3, 1, 2)))

@@ -45,8 +45,18 @@ def test_sizes_are_those_of_the_reconstruction():
 def test_without_weight_on_the_tokens_a_fresh_one_is_segment_anything_s(make_sam):
     sam = make_sam(size=256).image_encoder
     image = noise(1, 3, 256, 256)
-    found = with_weights(sam, token_bias=-math.inf)(image, ZERO).embedding
-    torch.testing.assert_close(found, sam(image), rtol=1e-5, atol=1e-5)
+    fresh = with_weights(sam, token_bias=-math.inf)
+    torch.testing.assert_close(fresh(image, ZERO).embedding, sam(image), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_without_medical_parts_it_is_segment_anything_s(make_sam, scatter):
+    sam = make_sam(size=256).image_encoder
+    ours = scatter(with_weights(sam, token_bias=0.0))
+    ours.load_state_dict(sam.state_dict(), strict=False)
+    image = noise(1, 3, 256, 256)
+    torch.testing.assert_close(ours(image, None).embedding, sam(image))
+    assert (ours(image, ZERO).embedding - sam(image)).abs().mean() > 0.01
 
 
 @torch.inference_mode()
