@@ -15,8 +15,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_effsam.checkpoints import save_model
+from monai_effsam.data.sets import read_sets
 from monai_effsam.engines.build import build_network
 from monai_effsam.engines.recipe import read_recipe
+from monai_effsam.engines.training_run import train
+from monai_effsam.networks.nets import PromptableSam
+from monai_effsam.specs import ImageSpec
 
 SMALL = {
     "encoder": {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},
@@ -33,6 +37,35 @@ SMALL = {
     "batch_area": 2 * 64 * 64,
     "held_out": 0.0,
 }
+
+VIT = {
+    "name": "sam_vit",
+    "size": 64,
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "global_blocks": [1],
+    "embed_channels": 32,
+}
+MEDICAL = {
+    "encoder": {**VIT, "medical_tokens": 2, "trainable": "medical"},
+    "decoder": {"mlp_dim": 32, "hyper_dim": 16, "channels": [16, 8, 8]},
+    "sizes": {
+        "endoscopy": 64,
+        "ultrasound": 64,
+        "dermoscopy": 64,
+        "xray": 64,
+        "fundus": 64,
+        "ct": 64,
+        "mr": 64,
+    },
+    "batch_area": 2 * 64 * 64,
+    "held_out": 0.0,
+    "warm_share": 0.0,
+    "epochs": 1,
+    "epoch_length": 2,
+}
+"""Recipe of a medical teacher."""
 
 Runner = Callable[..., ConfigWorkflow]
 
@@ -109,4 +142,22 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append([f"images/{name}", f"masks/{name}", split, f"p{number}", ""])
     with (folder / "scans" / "splits.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def general_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model.pt` of a tiny SAM whose embedding has the width of the small bundle's."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"image_encoder": VIT, "mlp_dim": 32}
+    path = tmp_path_factory.mktemp("general") / "model.pt"
+    return save_model(path, PromptableSam(**options), {"": ImageSpec(64, "longest")}, options)
+
+
+@pytest.fixture(scope="session")
+def medical_teacher(general_teacher: Path, sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a medical teacher, trained for two steps from the general one."""
+    folder = tmp_path_factory.mktemp("medical")
+    (folder / "recipe.json").write_text(json.dumps(MEDICAL))
+    train(read_recipe(folder / "recipe.json"), read_sets(sets, split="train"), folder, init=general_teacher)
     return folder
