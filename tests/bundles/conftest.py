@@ -98,7 +98,9 @@ def small_bundle(bundle: Path, tmp_path: Path) -> Path:
 def workflow(bundle: Path) -> Runner:
     """Starts a configuration of a bundle in this process, as `python -m monai.bundle run` does."""
 
-    def start(*names: str, kind: str = "inference", where: Path = bundle, **overrides: Any) -> ConfigWorkflow:
+    def start(
+        *names: str, kind: str | None = "inference", where: Path = bundle, **overrides: Any
+    ) -> ConfigWorkflow:
         configs = where / "configs"
         flow = ConfigWorkflow(
             config_file=[str(configs / f"{name}.json") for name in names],
@@ -108,7 +110,7 @@ def workflow(bundle: Path) -> Runner:
             **{"bundle_root": str(where), "device": "cpu", **overrides},
         )
         flow.initialize()
-        assert flow.check_properties() == []
+        assert not flow.check_properties()
         return flow
 
     return start
@@ -160,4 +162,16 @@ def medical_teacher(general_teacher: Path, sets: Path, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("medical")
     (folder / "recipe.json").write_text(json.dumps(MEDICAL))
     train(read_recipe(folder / "recipe.json"), read_sets(sets, split="train"), folder, init=general_teacher)
+    return folder
+
+
+@pytest.fixture
+def promptable_bundle(root: Path, general_teacher: Path, tmp_path: Path) -> Path:
+    """A copy of the promptable bundle whose model is the tiny SAM, with a student of its size in `student.json`."""
+    folder = tmp_path / "kd_sam"
+    shutil.copytree(root / "bundles" / "kd_sam", folder, ignore=shutil.ignore_patterns("models"))
+    shutil.copytree(general_teacher.parent, folder / "models")
+    encoder = {"name": "timm_pyramid", "model": "mobilenetv3_small_050", "embed_channels": 32}
+    student = {"encoder": encoder, "spec": {"size": 64, "stride": 16}}
+    (folder / "student.json").write_text(json.dumps(student))
     return folder
