@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from monai_effsam.targets import Target
 
-__all__ = ["promptable_weights", "transfer_weights"]
+__all__ = ["promptable_weights", "self_prompting_weights", "transfer_weights"]
 
 _PROMPTABLE = {
     "encoder.": "image_encoder.",
@@ -19,6 +20,9 @@ _PROMPTABLE = {
     "decoder.transformer.": "mask_decoder.transformer.",
 }
 """Prefix of a part of the self-prompting network -> of the like part of a promptable one."""
+
+_POSITIONS = re.compile(r"encoder\.(?:pos_embed|blocks\.\d+\.attn\.rel_pos_[hw])")
+"""Tables of a ViT whose size is that of the grid: SAM's of 1024 px are put on a smaller grid by interpolation."""
 
 _TARGET_ROWS = (
     "decoder.mask_query.weight",
@@ -79,6 +83,39 @@ def promptable_weights(own: Mapping[str, Tensor], source: Mapping[str, Tensor]) 
             if key.startswith(theirs):
                 renamed[ours + key.removeprefix(theirs)] = value
     return {k: renamed[k] for k, v in own.items() if k in renamed and renamed[k].shape == v.shape}
+
+
+def self_prompting_weights(own: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors for a self-prompting network from the parts that a promptable one, SAM itself for one, shares with it.
+
+    Args:
+        own: state of the new network.
+        source: state of the promptable one; learned positions of another grid are interpolated.
+
+    Returns:
+        Those of the source that have a name and shape of ours.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in source.items():
+        for ours, theirs in _PROMPTABLE.items():
+            if key.startswith(theirs):
+                renamed[ours + key.removeprefix(theirs)] = value
+    for key in renamed.keys() & own.keys():
+        if _POSITIONS.fullmatch(key):
+            renamed[key] = _resized_positions(renamed[key], own[key])
+    return {k: renamed[k] for k, v in own.items() if k in renamed and renamed[k].shape == v.shape}
+
+
+def _resized_positions(table: Tensor, like: Tensor) -> Tensor:
+    """Absolute positions (1, h, w, C) or relative ones (2 n - 1, d) at the size of others; as they are if equal."""
+    if table.shape == like.shape or table.ndim != like.ndim:
+        return table
+    if table.ndim == 4:
+        size = tuple(like.shape[1:3])
+        x = F.interpolate(table.float().permute(0, 3, 1, 2), size=size, mode="bicubic", antialias=True)
+        return x.permute(0, 2, 3, 1).to(table.dtype)
+    x = F.interpolate(table.float().T[None], size=len(like), mode="linear")  # as segment-anything does
+    return x[0].T.to(table.dtype)
 
 
 def _modalities(targets: Sequence[Target]) -> list[str]:

@@ -18,8 +18,8 @@ from torch.utils.data import IterableDataset
 from monai_effsam.data.augmentation import AUGMENTATIONS, Augmentation
 from monai_effsam.data.placement import apply_spec, normalise, toned
 from monai_effsam.data.slices import LabelledSlice, resized_label
+from monai_effsam.data.strata import Strata
 from monai_effsam.data.transforms import RandDegraded, RandFrameWarpd, RandToned
-from monai_effsam.errors import DataError
 from monai_effsam.specs import ImageSpec, Resize
 
 __all__ = ["BalancedBatches", "Batch", "collate", "fitted"]
@@ -62,8 +62,7 @@ class BalancedBatches(IterableDataset[Batch]):
         slices: what to draw from.
         specs: an `ImageSpec` a modality.
         modalities: the network's modalities, in its order.
-        weights: share of each set or stratum (`busi`, `busi/normal`); those not named get 0, and a set's share is
-            divided among its strata by their number of cases. Default: the square root of that number.
+        weights: share of each set or stratum, as of `Strata`.
         batch_area: pixels a batch, at least two pictures.
         epoch_length: steps an epoch.
         seed: of everything random here.
@@ -93,25 +92,10 @@ class BalancedBatches(IterableDataset[Batch]):
     ) -> None:
         super().__init__()
         self.slices, self.specs, self.modalities = slices, specs, tuple(modalities)
-        self.batch_area, self.epoch_length, self.filled = batch_area, epoch_length, filled
+        self.batch_area, self.epoch_length = batch_area, epoch_length
         self.seed, self.rank, self.epoch = seed, rank, 0
         self.warm_steps, self.warm_scale = warm_steps, warm_scale
-        rows: dict[str, tuple[list[int], list[int]]] = {}
-        cases: dict[str, set[str]] = {}
-        for i, s in enumerate(slices):
-            rows.setdefault(s.stratum, ([], []))[int(s.label.any())].append(i)
-            cases.setdefault(s.stratum, set()).add(s.case)
-        self._rows = rows
-        counts = {name: len(groups) for name, groups in cases.items()}
-        share = _shares(counts, weights)
-        if not sum(share.values()) > 0:
-            raise DataError(
-                f"BalancedBatches: weights name none of the sets {', '.join(counts) or '(there are no slices)'}, "
-                "expected at least one. Give it a share."
-            )
-        modality = {s.stratum: s.modality for s in slices}
-        self._strata = {m: [n for n in share if modality[n] == m and share[n] > 0] for m in self.modalities}
-        self._share = {m: np.array([share[n] for n in names]) for m, names in self._strata.items()}
+        self.strata = Strata(slices, self.modalities, weights=weights, filled=filled)
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -124,7 +108,7 @@ class BalancedBatches(IterableDataset[Batch]):
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, the same whenever it is asked for."""
-        weight = np.array([self._share[m].sum() for m in self.modalities])
+        weight = np.array([self.strata.weight(m) for m in self.modalities])
         # all ranks draw the same modality, so that none waits for another's larger pictures
         shared = np.random.RandomState([self.seed, step])
         modality = self.modalities[shared.choice(len(weight), p=weight / weight.sum())]
@@ -134,12 +118,9 @@ class BalancedBatches(IterableDataset[Batch]):
         if step < self.warm_steps:
             size = max(spec.stride * 2, round(size * self.warm_scale / (2 * spec.stride)) * 2 * spec.stride)
         augment = self._augment(size, spec.resize, AUGMENTATIONS.get(modality, Augmentation()), random)
-        share = self._share[modality] / self._share[modality].sum()
         images, labels, known = [], [], []
         for _ in range(max(2, round(self.batch_area / size**2))):
-            chosen = self.slices[
-                self._draw(self._strata[modality][random.choice(len(share), p=share)], random)
-            ]
+            chosen = self.slices[self.strata.draw(modality, random)]
             item = augment({"image": toned(chosen.image, spec), "label": chosen.label})
             rows, columns = replace(spec, size=size).place(chosen.image.shape).content
             inside = np.s_[:rows, :columns]  # the rest is padding, as at inference
@@ -152,11 +133,6 @@ class BalancedBatches(IterableDataset[Batch]):
             known.append(chosen.known)
         return collate(images, labels, known, self.modalities.index(modality))
 
-    def _draw(self, name: str, random: np.random.RandomState) -> int:
-        empty, filled = self._rows[name]
-        rows = filled if filled and (not empty or random.rand() < self.filled) else empty
-        return rows[random.randint(len(rows))]
-
     @staticmethod
     def _augment(size: int, resize: Resize, ranges: Augmentation, random: np.random.RandomState) -> Compose:
         steps = [
@@ -168,21 +144,6 @@ class BalancedBatches(IterableDataset[Batch]):
         for step in steps:  # after Compose, which seeds its transforms anew with MONAI's global seed
             step.set_random_state(state=random)
         return chain
-
-
-def _shares(counts: Mapping[str, int], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """Share of each stratum."""
-    if not weights:
-        return {name: count**0.5 for name, count in counts.items()}
-    whole: dict[str, int] = {}
-    for name, count in counts.items():
-        if name not in weights:
-            whole[name.split("/")[0]] = whole.get(name.split("/")[0], 0) + count
-    share = {}
-    for name, count in counts.items():
-        parent = name.split("/")[0]
-        share[name] = weights[name] if name in weights else weights.get(parent, 0.0) * count / whole[parent]
-    return share
 
 
 def fitted(slices: Sequence[LabelledSlice], spec: ImageSpec, modality: int) -> Batch:

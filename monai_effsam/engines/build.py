@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from monai_effsam.checkpoints import LoadedCheckpoint, load_checkpoint, load_model
-from monai_effsam.checkpoints.transfer import promptable_weights, transfer_weights
+from monai_effsam.checkpoints import LoadedCheckpoint, load_checkpoint
+from monai_effsam.checkpoints.transfer import promptable_weights, self_prompting_weights, transfer_weights
 from monai_effsam.engines.recipe import PromptableRecipe, Recipe
 from monai_effsam.errors import WeightsError
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
@@ -33,7 +33,9 @@ def build_network(
     Args:
         recipe: what to build.
         targets: the target table.
-        init: weights to start from: a model of ours (`model.pt`, run or bundle), or a timm trunk (`.safetensors`).
+        init: weights to start from: a model of ours (`model.pt`, run or bundle), a timm trunk (`.safetensors`), or a
+            promptable network, such as a SAM checkpoint, of which the encoder must fit and the rest is taken as far
+            as it does.
 
     Raises:
         WeightsError: `init` does not fit.
@@ -45,14 +47,14 @@ def build_network(
         return network
     network = EspMedSam(**recipe.network_options(), targets=targets)
     if init is not None:
-        source = load_model(init)
-        if source.promptable:
-            raise WeightsError(
-                f"{source.path}: is a promptable model, expected a self-prompting one to start from. Name another."
+        own, source = network.state_dict(), load_checkpoint(init)
+        if isinstance(source.network, EspMedSam):
+            state, missed = transfer_weights(
+                own, network.targets, source.network.state_dict(), source.network.targets
             )
-        state, missed = transfer_weights(
-            network.state_dict(), network.targets, source.network.state_dict(), source.targets
-        )
+        else:
+            state = {**own, **_of_promptable(own, source.network, init)}
+            missed = [name for name in own if state[name] is own[name]]
         network.load_state_dict(state)
         log.info("%s: all but %d of %d tensors taken", init, len(missed), len(state))
     return network
@@ -79,6 +81,18 @@ def adopt_checkpoint(recipe: PromptableRecipe, checkpoint: LoadedCheckpoint) -> 
         trunk_rate=min(recipe.trunk_rate, TUNING_RATE),
         warm_share=0.0,
     )
+
+
+def _of_promptable(own: Mapping[str, Tensor], source: PromptableSam, init: Path) -> dict[str, Tensor]:
+    """Tensors for a self-prompting network from a promptable one, of whose encoder none may be left over."""
+    taken = self_prompting_weights(own, source.state_dict())
+    wanted = {f"encoder.{name}" for name in source.image_encoder.state_dict()}
+    if lacking := sorted(wanted - taken.keys()):
+        raise WeightsError(
+            f"{init}: {len(lacking)} of {len(wanted)} tensors of its encoder do not fit the recipe's, such as "
+            f"{lacking[:3]}. Choose a recipe with that encoder, or 'none'."
+        )
+    return taken
 
 
 def build_promptable(recipe: PromptableRecipe, init: Path | str | None = None) -> PromptableSam:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import distributed
@@ -17,9 +18,10 @@ from torch import distributed
 from monai_effsam.checkpoints import load_state
 from monai_effsam.checkpoints.description import read_card
 from monai_effsam.checkpoints.model_file import fit_weights
-from monai_effsam.data.io import find_inputs, write_bytes, write_mask
+from monai_effsam.data.io import find_inputs, read_image, read_label, write_bytes, write_mask
 from monai_effsam.data.pairs import read_pairs
-from monai_effsam.data.sets import read_datalist, read_sets
+from monai_effsam.data.pictures import Pictures, labelled_files, unlabelled_files
+from monai_effsam.data.sets import Case, read_datalist, read_sets
 from monai_effsam.data.training_slices import as_item
 from monai_effsam.data.transforms import Fitted, first_choice
 from monai_effsam.engines.recipe import read_recipe
@@ -33,11 +35,13 @@ __all__ = [
     "TargetDice",
     "bundle_specs",
     "bundle_weights",
+    "distillation_pictures",
     "image_items",
     "join_processes",
     "labelled_items",
     "leave_processes",
     "modality_choices",
+    "prompted_items",
 ]
 
 log = logging.getLogger(__name__)
@@ -101,17 +105,67 @@ def labelled_items(
         DataError: nothing in that split, or a table that cannot be read.
         UnknownNameError: the modality of pairs or a datalist is unknown.
     """
-    root = Path(dataset_dir)
+    return [as_item(case) for case in _labelled_cases(Path(dataset_dir), split, first_choice(modality))]
+
+
+def _labelled_cases(root: Path, split: str, modality: str | None) -> list[Case]:
     if (root / "targets.csv").is_file():
         cases = read_sets(root, split=split)
     else:
-        name = check_modality(first_choice(modality) or "")
+        name = check_modality(modality or "")
         values = {target.value: target.name for target in targets_of(name)}
         cases = read_datalist(root, name, values) if root.is_file() else read_pairs(root, name, values)
-    items = [as_item(case) for case in cases if case.split == split]
-    if not items:
+    cases = [case for case in cases if case.split == split]
+    if not cases:
         raise DataError(f"{root}: no labelled images of split '{split}', expected at least one. Add some.")
+    return cases
+
+
+def prompted_items(
+    dataset_dir: Path | str, split: str, modality: str | Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """MONAI items of one split of labelled pictures, one for each "target" that the label of a picture holds.
+
+    Volumes are passed over: nobody prompts slice by slice.
+
+    Args:
+        dataset_dir: see `labelled_items`.
+        split: `train` or `val`.
+        modality: see `labelled_items`.
+
+    Raises:
+        DataError: no labelled picture in that split, or one that cannot be read.
+        UnknownNameError: the modality of pairs or a datalist is unknown.
+    """
+    items = []
+    for item in labelled_items(dataset_dir, split, modality):
+        image = read_image(Path(item["image"]), modality=item["modality"])
+        if len(image) == 1:
+            values = np.unique(read_label(Path(item["label"]), image)).tolist()
+            items += [{**item, "target": name} for value, name in item["values"].items() if value in values]
+    if not items:
+        raise DataError(
+            f"{dataset_dir}: no labelled pictures of split '{split}', expected one. Volumes do not count."
+        )
     return items
+
+
+def distillation_pictures(dataset_dir: Path | str, size: int, modality: str | None = None) -> Pictures:
+    """Pictures to distil on: the `train` images of labelled ones, or a folder of any pictures.
+
+    Args:
+        dataset_dir: as of `labelled_items`, or a folder without labels.
+        size: slices are shrunk to little more than it [px].
+        modality: of files that do not tell theirs.
+
+    Raises:
+        DataError: nothing can be read.
+        UsageError: no such folder, or nothing in it that could be a picture.
+    """
+    root = Path(dataset_dir)
+    if root.is_file() or (root / "targets.csv").is_file() or (root / "masks").is_dir():
+        return Pictures(labelled_files(_labelled_cases(root, "train", modality), size))
+    return Pictures(unlabelled_files(root, size, modality or ""))
 
 
 class MaskFiles:

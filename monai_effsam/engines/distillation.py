@@ -47,14 +47,19 @@ class DistillationStep(nn.Module):
         encoder: to be trained; modalities of a batch may be mixed.
         perceptual: (ours, theirs, batch) -> scalar, of `build_perceptual`; None for MSE alone.
         weight: lambda; None to set it on the first batch.
+        mse: (ours, theirs, valid) -> scalar, the first term.
     """
 
     def __init__(
-        self, encoder: ImageEncoder, perceptual: nn.Module | None = None, weight: float | None = None
+        self,
+        encoder: ImageEncoder,
+        perceptual: nn.Module | None = None,
+        weight: float | None = None,
+        mse: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.perceptual = encoder, perceptual
-        self.mse = EmbeddingMseLoss()
+        self.mse = mse or EmbeddingMseLoss()
         self.balance = TermBalance(weight)
 
     def train(self, mode: bool = True) -> DistillationStep:

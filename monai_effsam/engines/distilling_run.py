@@ -27,6 +27,7 @@ from monai_effsam.engines.stage import Stage, train_stage
 from monai_effsam.engines.students import Student
 from monai_effsam.engines.teacher import Filled, Teacher, state_sha256
 from monai_effsam.errors import UsageError
+from monai_effsam.losses.prompted import PromptedMaskLoss
 from monai_effsam.networks.nets import PromptableSam
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, Target
@@ -50,6 +51,8 @@ class Distillation:
         perceptual: of `build_perceptual`.
         out: run folder: `recipe.json`, a folder a stage, then `model.pt`.
         targets: of the labels; they name mask values.
+        embedding_loss: the first term of the encoder's stage; mean squared error by default.
+        mask_loss: of the stages on labels.
         resume: go on where an earlier run of the same recipe was.
         device: to train on.
     """
@@ -66,10 +69,12 @@ class Distillation:
         out: Path,
         *,
         targets: Sequence[Target] = TARGETS,
+        embedding_loss: nn.Module | None = None,
+        mask_loss: PromptedMaskLoss | None = None,
         resume: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.targets = targets
+        self.targets, self.embedding_loss, self.mask_loss = targets, embedding_loss, mask_loss
         self.recipe, self.options, self.teacher, self.pictures = recipe, dict(options), teacher, pictures
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.specs: Mapping[str, ImageSpec] = student.specs(teacher.specs)
@@ -164,7 +169,9 @@ class Distillation:
 
     def _encoder(self) -> dict[str, Any]:
         recipe = self.recipe
-        step = DistillationStep(self.network.image_encoder, self.perceptual, recipe.weight)
+        step = DistillationStep(
+            self.network.image_encoder, self.perceptual, recipe.weight, self.embedding_loss
+        )
         measure = None
         if self.watched:
             held = _kept(self.batches(self.teacher, watched=True), self.teacher)
@@ -198,7 +205,7 @@ class Distillation:
             held = _kept(self.batches(student, watched=True, images=False, labels=True), student)
             measure = partial(_dice_of_decoder, self.network, held, self.device)
         stage = Stage(
-            TuningStep(self.network, seed=self.recipe.seed),
+            TuningStep(self.network, seed=self.recipe.seed, loss=self.mask_loss),
             self.network.mask_decoder,
             self.batches(source, images=False, labels=True),
             measure,
@@ -220,7 +227,7 @@ class Distillation:
             measure = partial(prompted_dice, batches=held, whole=True, device=self.device)
         alone = recipe.stages == ("joint",)
         stage = Stage(
-            TuningStep(self.network, whole=True, seed=recipe.seed),
+            TuningStep(self.network, whole=True, seed=recipe.seed, loss=self.mask_loss),
             self.network,
             self.batches(None, labels=True),
             measure,

@@ -23,7 +23,7 @@ from monai_effsam.networks.encoders import Encoded, ImageEncoder
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ImageSpec
 
-__all__ = ["Perceptual", "build_perceptual"]
+__all__ = ["EmbeddingTerm", "MaskTerm", "Perceptual", "build_perceptual"]
 
 Perceptual = Literal["none", "pyramid", "projected", "masked"]
 
@@ -56,30 +56,40 @@ def build_perceptual(
             "Choose projected or none."
         )
     if kind == "pyramid":
-        return _OfEmbeddings(EmbeddingPerceptualLoss(PyramidFeatures(teacher.mask_decoder.output_upscaling)))  # type: ignore[union-attr, arg-type]
+        return EmbeddingTerm(EmbeddingPerceptualLoss(PyramidFeatures(teacher.mask_decoder.output_upscaling)))  # type: ignore[union-attr, arg-type]
     if vgg is None:
         raise UsageError(f"perceptual loss '{kind}' needs the weights of a VGG. Give --vgg FILE.")
     layers = load_vgg(vgg)
     if kind == "projected":
-        return _OfEmbeddings(EmbeddingPerceptualLoss(ProjectedFeatures(layers)))
-    return _OfMasks(MaskedPerceptualLoss(layers), teacher, spec)  # type: ignore[arg-type]
+        return EmbeddingTerm(EmbeddingPerceptualLoss(ProjectedFeatures(layers)))
+    return MaskTerm(MaskedPerceptualLoss(layers), teacher, spec)  # type: ignore[arg-type]
 
 
-class _OfEmbeddings(nn.Module):
-    """A loss of embeddings, with nothing where the picture is not."""
+class EmbeddingTerm(nn.Module):
+    """A loss of embeddings, with nothing where the picture is not.
+
+    Args:
+        loss: (ours, theirs) -> scalar.
+    """
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(self, ours: Tensor, theirs: Tensor, batch: ViewBatch) -> Tensor:
+        """Embeddings of student and teacher, (B, C, h, w) each, and the batch that they belong to; a scalar."""
         return self.loss(ours * batch.valid, theirs * batch.valid)
 
 
-class _OfMasks(nn.Module):
+class MaskTerm(nn.Module):
     """A loss of the masks that a frozen decoder makes of both embeddings, for one box a picture.
 
     The box is that of all that is labelled, or the middle of the frame where nothing is.
+
+    Args:
+        loss: (masks, masks, picture) -> scalar.
+        teacher: whose decoder is copied.
+        spec: of the student.
     """
 
     mean: Tensor
@@ -97,6 +107,7 @@ class _OfMasks(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
 
     def forward(self, ours: Tensor, theirs: Tensor, batch: ViewBatch) -> Tensor:
+        """Embeddings of student and teacher, (B, C, h, w) each, and the batch that they belong to; a scalar."""
         boxes = _boxes(batch.label, self.size).to(ours)[:, None]
         found = self.decoder.decode(Encoded(ours), boxes=boxes).mask_logits[:, 0]
         with torch.no_grad():

@@ -75,6 +75,7 @@ class RunKeeper(Generic[_Network]):
         trainer.add_event_handler(Events.STARTED, self._start_average)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._warm_average)
         self.ema.attach(trainer, event=Events.ITERATION_COMPLETED)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._hold_frozen)
         if self.resume:
             self._restore(trainer)
         trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: setattr(loader, "epoch", e.state.epoch - 1))
@@ -94,6 +95,12 @@ class RunKeeper(Generic[_Network]):
     def _warm_average(self, trainer: Engine) -> None:
         """A young average forgets faster, or the random start would still be in it after a short training."""
         trainer.state.ema_momentum = max(self.ema.momentum, 1 / (trainer.state.iteration + 10))  # type: ignore[attr-defined]
+
+    def _hold_frozen(self, trainer: Engine) -> None:
+        """The average of a constant is not quite the constant in floating point: what is frozen is copied."""
+        for mean, parameter in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            if not parameter.requires_grad:
+                mean.data.copy_(parameter.data)
 
     def _restore(self, trainer: Engine) -> None:
         state = torch.load(self.file, map_location="cpu", weights_only=True)

@@ -16,6 +16,7 @@ from torch import nn
 
 from monai_effsam.checkpoints import save_model
 from monai_effsam.data.balanced import BalancedBatches
+from monai_effsam.data.balanced_views import BalancedViews
 from monai_effsam.data.sets import Case
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.training_slices import TrainingSlices
@@ -102,12 +103,13 @@ def build_loader(
 def build_trainer(
     recipe: Recipe | PromptableRecipe,
     network: EspMedSam | PromptableSam,
-    loader: BalancedBatches,
+    loader: BalancedBatches | BalancedViews,
     keeper: RunKeeper[Any],
     *,
     max_epochs: int,
     device: torch.device | str = "cpu",
     handlers: Sequence[Any] = (),
+    step: nn.Module | None = None,
 ) -> SupervisedTrainer:
     """The recipe's trainer of a network; with several processes the step is data-parallel.
 
@@ -119,11 +121,12 @@ def build_trainer(
         max_epochs: to train; the schedule is the recipe's.
         device: to train on.
         handlers: MONAI handlers.
+        step: (batch, number) -> loss terms; that of training on labels by default.
     """
     steps = recipe.epochs * recipe.epoch_length
     schedule = Schedule(steps, min(100, steps // 5), recipe.rate, recipe.trunk_rate)
     optimizer = build_optimizer(network, schedule, recipe.weight_decay)
-    step = _step(recipe, network)
+    step = step or _step(recipe, network)
     if idist.get_world_size() > 1:
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True)
     trainer = step_trainer(

@@ -6,18 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_effsam.data.transforms import first_choice
+from monai_effsam.data.transforms import Fitted, first_choice
 from monai_effsam.errors import UsageError
+from monai_effsam.inference.runtimes.contract import PromptArrays
 from monai_effsam.inference.segmenter import PRESENT
-from monai_effsam.networks.nets import EspMedSam
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.networks.nets.esp_medsam import ABSENT_LOGIT
+from monai_effsam.specs import Prompts
 from monai_effsam.targets import check_modality
 
-__all__ = ["SelfPromptingInferer"]
+__all__ = ["PromptedInferer", "SelfPromptingInferer"]
 
 
 class SelfPromptingInferer(Inferer):
@@ -82,3 +85,75 @@ class SelfPromptingInferer(Inferer):
         found = network.decode(encoded, number)
         absent = (found.presence < PRESENT)[:, :, None, None]
         return found.mask_logits.masked_fill(absent, ABSENT_LOGIT)
+
+
+class PromptedInferer(Inferer):
+    """Mask logits of what a box or points show, in one picture.
+
+    Args:
+        box: (x0, y0, x1, y1) in pixels of the picture, used where a call does not bring prompts.
+        points: (x, y) each, likewise.
+        labels: 1 inside, 0 outside, one a point; all inside by default.
+    """
+
+    def __init__(
+        self,
+        box: Sequence[float] | None = None,
+        points: Sequence[Sequence[float]] | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        places = tuple((float(x), float(y)) for x, y in points or ())
+        corners = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+        self.prompts = Prompts(places, (1,) * len(places) if labels is None else tuple(labels), corners)
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Any],
+        fitted: Any = None,
+        prompts: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """(1, 3, S, S) -> (1, 1, h, w).
+
+        Args:
+            inputs: one picture as its `ImageSpec` wants it.
+            network: a `PromptableSam`.
+            fitted: of `FitToSpecd`, alone or as a batch of one.
+            prompts: `Prompts` in pixels of the picture, alone or as a batch of one; None for the inferer's own.
+            args: ignored, for MONAI's sake.
+            kwargs: ignored, for MONAI's sake.
+
+        Raises:
+            UsageError: another network, several pictures, slices of a volume, no prompt, or one outside the picture.
+        """
+        if not isinstance(network, PromptableSam):
+            raise UsageError(f"PromptedInferer: network is {type(network).__name__}, expected PromptableSam.")
+        if inputs.shape[0] != 1 or inputs.ndim != 4:
+            raise UsageError(
+                f"PromptedInferer: input has shape {tuple(inputs.shape)}, expected (1, 3, S, S). Prompt one 2D image."
+            )
+        place = _alone(fitted)
+        if not isinstance(place, Fitted):
+            raise UsageError(
+                f"PromptedInferer: fitted is {type(place).__name__}, expected what FitToSpecd leaves. Hand it in."
+            )
+        given = _alone(prompts) or self.prompts
+        if not given:
+            raise UsageError("PromptedInferer: no prompt is given, expected a box or points. Give one.")
+        given.check_inside(place.placement.source)
+        arrays = PromptArrays.of(given, place.placement)
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        tensors = (None if a is None else torch.from_numpy(a).to(image.device)[:, None] for a in arrays)
+        points, labels, boxes = tensors
+        encoded = network.encode(image.contiguous(memory_format=torch.channels_last))
+        return network.decode(encoded, points=points, labels=labels, boxes=boxes).mask_logits[:, 0]
+
+
+def _alone(value: Any) -> Any:
+    """What a batch of one holds; an object that `collate_one` wrapped is unwrapped."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value

@@ -15,8 +15,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_effsam.checkpoints import save_model
+from monai_effsam.data.sets import read_sets
 from monai_effsam.engines.build import build_network
 from monai_effsam.engines.recipe import read_recipe
+from monai_effsam.engines.training_run import train
+from monai_effsam.networks.nets import PromptableSam
+from monai_effsam.specs import ImageSpec
 
 SMALL = {
     "encoder": {"name": "timm", "model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},
@@ -33,6 +37,35 @@ SMALL = {
     "batch_area": 2 * 64 * 64,
     "held_out": 0.0,
 }
+
+VIT = {
+    "name": "sam_vit",
+    "size": 64,
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "global_blocks": [1],
+    "embed_channels": 32,
+}
+MEDICAL = {
+    "encoder": {**VIT, "medical_tokens": 2, "trainable": "medical"},
+    "decoder": {"mlp_dim": 32, "hyper_dim": 16, "channels": [16, 8, 8]},
+    "sizes": {
+        "endoscopy": 64,
+        "ultrasound": 64,
+        "dermoscopy": 64,
+        "xray": 64,
+        "fundus": 64,
+        "ct": 64,
+        "mr": 64,
+    },
+    "batch_area": 2 * 64 * 64,
+    "held_out": 0.0,
+    "warm_share": 0.0,
+    "epochs": 1,
+    "epoch_length": 2,
+}
+"""Recipe of a medical teacher."""
 
 Runner = Callable[..., ConfigWorkflow]
 
@@ -65,7 +98,9 @@ def small_bundle(bundle: Path, tmp_path: Path) -> Path:
 def workflow(bundle: Path) -> Runner:
     """Starts a configuration of a bundle in this process, as `python -m monai.bundle run` does."""
 
-    def start(*names: str, kind: str = "inference", where: Path = bundle, **overrides: Any) -> ConfigWorkflow:
+    def start(
+        *names: str, kind: str | None = "inference", where: Path = bundle, **overrides: Any
+    ) -> ConfigWorkflow:
         configs = where / "configs"
         flow = ConfigWorkflow(
             config_file=[str(configs / f"{name}.json") for name in names],
@@ -75,7 +110,7 @@ def workflow(bundle: Path) -> Runner:
             **{"bundle_root": str(where), "device": "cpu", **overrides},
         )
         flow.initialize()
-        assert flow.check_properties() == []
+        assert not flow.check_properties()
         return flow
 
     return start
@@ -109,4 +144,34 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append([f"images/{name}", f"masks/{name}", split, f"p{number}", ""])
     with (folder / "scans" / "splits.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def general_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model.pt` of a tiny SAM whose embedding has the width of the small bundle's."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"image_encoder": VIT, "mlp_dim": 32}
+    path = tmp_path_factory.mktemp("general") / "model.pt"
+    return save_model(path, PromptableSam(**options), {"": ImageSpec(64, "longest")}, options)
+
+
+@pytest.fixture(scope="session")
+def medical_teacher(general_teacher: Path, sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a medical teacher, trained for two steps from the general one."""
+    folder = tmp_path_factory.mktemp("medical")
+    (folder / "recipe.json").write_text(json.dumps(MEDICAL))
+    train(read_recipe(folder / "recipe.json"), read_sets(sets, split="train"), folder, init=general_teacher)
+    return folder
+
+
+@pytest.fixture
+def promptable_bundle(root: Path, general_teacher: Path, tmp_path: Path) -> Path:
+    """A copy of the promptable bundle whose model is the tiny SAM, with a student of its size in `student.json`."""
+    folder = tmp_path / "kd_sam"
+    shutil.copytree(root / "bundles" / "kd_sam", folder, ignore=shutil.ignore_patterns("models"))
+    shutil.copytree(general_teacher.parent, folder / "models")
+    encoder = {"name": "timm_pyramid", "model": "mobilenetv3_small_050", "embed_channels": 32}
+    student = {"encoder": encoder, "spec": {"size": 64, "stride": 16}}
+    (folder / "student.json").write_text(json.dumps(student))
     return folder

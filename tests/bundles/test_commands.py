@@ -60,6 +60,45 @@ def test_evaluation_and_training_go_together(small_bundle, sets, tmp_path):
 
 
 @pytest.mark.slow
+def test_controllers_are_distilled(small_bundle, sets, medical_teacher, tmp_path):
+    words = {
+        "dataset_dir": sets,
+        "student": "configs/recipe.json",
+        "teacher_path": medical_teacher,
+        "output_dir": tmp_path / "run",
+        "init": "none",
+        "epochs": 1,
+        "epoch_length": 2,
+    }
+    flat = [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    start(small_bundle, "configs/distill_controllers.json", *flat)
+    assert len((tmp_path / "run" / "losses.jsonl").read_text().splitlines()) == 2
+    assert load_model(tmp_path / "run").card["recipe"]["part"] == "controllers"
+
+
+@pytest.mark.slow
+def test_a_student_is_distilled_and_prompted(promptable_bundle, sets, pictures, tmp_path):
+    words = {
+        "dataset_dir": sets,
+        "teacher_path": ".",
+        "student_name": "student.json",
+        "output_dir": tmp_path / "run",
+        "epochs": 1,
+        "batch": 2,
+        "views": 1,
+        "perceptual": "$None",
+        "cache_dir": tmp_path / "cache",
+    }
+    flat = [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    start(promptable_bundle, "configs/distill.json", *flat)
+    assert load_model(tmp_path / "run").card["recipe"]["perceptual"] == "none"
+    asked = ["--dataset_dir", str(pictures), "--output_dir", str(tmp_path / "out"), "--box", "[10,5,40,30]"]
+    assert "disk_mask.png" in start(
+        promptable_bundle, "configs/inference.json", "--logging_file", "configs/logging.conf", *asked
+    )
+
+
+@pytest.mark.slow
 def test_two_processes_train_one_model(small_bundle, sets, tmp_path):
     both = "['configs/train.json','configs/multi_gpu_train.json']"
     words = [

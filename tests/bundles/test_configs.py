@@ -18,7 +18,7 @@ from monai_effsam.engines.recipe import read_recipe
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.targets import TARGETS
 
-NAMES = ("train", "inference", "evaluate", "multi_gpu_train")
+NAMES = ("train", "inference", "evaluate", "multi_gpu_train", "distill_aggregator", "distill_controllers")
 
 
 @pytest.fixture(scope="module")

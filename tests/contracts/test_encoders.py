@@ -137,6 +137,31 @@ def test_another_modality_gets_no_gradient(steered):
     assert reached.isdisjoint(other)
 
 
+def test_controllers_are_all_that_belongs_to_modalities(name, encoder):
+    named = {id(p): key for key, p in encoder.named_parameters()}
+    found = {named[id(p)] for p in encoder.controller_parameters()}
+    parts = (".experts.", ".controllers.", "attention.token")
+    assert found == {key for key in named.values() if any(part in f".{key}" for part in parts)}
+    assert bool(found) == (name not in PLAIN)
+
+
+def test_without_indices_it_is_the_encoder_without_controllers(name, encoder):
+    plain = build_encoder(name, modalities=0, **SMALL[name]).eval().requires_grad_(False)
+    shared = encoder.state_dict()
+    plain.load_state_dict(
+        {k: v if k not in shared or not v.numel() else shared[k] for k, v in plain.state_dict().items()}
+    )
+    image = noise(2, 3, 64, 64)
+    for a, b in zip(maps(encoder(image, None)), maps(plain(image, None)), strict=True):
+        torch.testing.assert_close(a, b)
+    own = {id(p) for p in encoder.controller_parameters()}
+    twin = copy.deepcopy(encoder).requires_grad_(True)
+    twin(image, None).embedding.square().sum().backward()
+    reached = {id(encoder.get_parameter(key)) for key, p in twin.named_parameters() if p.grad is not None}
+    assert reached
+    assert reached.isdisjoint(own)
+
+
 @pytest.mark.parametrize("index", [-1, 2])
 def test_unknown_modality_is_refused(steered, index):
     with pytest.raises(UsageError, match=r"expected indices 0\.\.1"):

@@ -10,6 +10,7 @@ from monai.utils import set_determinism
 from monai_effsam.data.balanced import BalancedBatches, collate, fitted
 from monai_effsam.data.sets import Case
 from monai_effsam.data.slices import LabelledSlice, hold_out, load_slices
+from monai_effsam.data.strata import Strata
 from monai_effsam.errors import DataError, UnknownNameError
 from monai_effsam.specs import ImageSpec
 
@@ -197,11 +198,10 @@ def test_warm_steps_see_smaller_pictures():
 
 
 def drawn(own, **options):
-    """How often each slice's stratum was drawn, by the constant grey that it is painted with."""
-    loader = BalancedBatches(own, {"endoscopy": ImageSpec(32)}, ["endoscopy"], **options)
-    random = np.random.RandomState(0)
-    strata = list(loader._share["endoscopy"] / loader._share["endoscopy"].sum())
-    return dict(zip(loader._strata["endoscopy"], strata, strict=True)), loader, random
+    """Share of each stratum of one modality, the strata, and a source of randomness."""
+    strata = Strata(own, ["endoscopy"], **options)
+    shares = strata.shares["endoscopy"] / strata.weight("endoscopy")
+    return dict(zip(strata.names["endoscopy"], shares, strict=True)), strata, np.random.RandomState(0)
 
 
 def test_shares_are_square_roots_of_the_number_of_cases():
@@ -227,6 +227,12 @@ def test_weight_of_a_class_goes_before_that_of_its_set():
     assert share == pytest.approx({"a/x": 0.25, "a/y": 0.75})
 
 
+def test_strata_are_drawn_by_their_shares():
+    _, strata, random = drawn([*slices(16, stratum="a"), *slices(4, stratum="b")])
+    rows = [strata.draw("endoscopy", random) for _ in range(600)]
+    assert 0.62 < np.mean(np.array(rows) < 16) < 0.71
+
+
 def test_modalities_are_drawn_by_the_shares_of_their_sets():
     loader = batches(weights={"polyps": 0.9, "scans": 0.1})
     shared = [np.random.RandomState([0, step]).choice(2, p=[0.9, 0.1]) for step in range(6)]
@@ -235,15 +241,15 @@ def test_modalities_are_drawn_by_the_shares_of_their_sets():
 
 def test_slices_that_hold_something_are_preferred():
     own = [*slices(4, filled=True), *slices(16, filled=False)]
-    _, loader, random = drawn(own, filled=0.8)
-    rows = [loader._draw("polyps", random) for _ in range(500)]
+    _, strata, random = drawn(own, filled=0.8)
+    rows = [strata.draw("endoscopy", random) for _ in range(500)]
     assert 0.75 < np.mean(np.array(rows) < 4) < 0.85
 
 
 @pytest.mark.parametrize("filled", [True, False])
 def test_a_set_of_one_kind_is_drawn_evenly(filled):
-    _, loader, random = drawn(slices(4, filled=filled))
-    assert {loader._draw("polyps", random) for _ in range(50)} == {0, 1, 2, 3}
+    _, strata, random = drawn(slices(4, filled=filled))
+    assert {strata.draw("endoscopy", random) for _ in range(50)} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("own", "weights"), [([], None), (slices(), {"polyp": 1.0})])

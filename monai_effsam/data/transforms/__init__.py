@@ -10,12 +10,15 @@ from monai_effsam.data.transforms.fit import (
     collate_one,
     first_choice,
 )
+from monai_effsam.data.transforms.prompted import BoxOfLabeld, PromptedMaskd
 from monai_effsam.data.transforms.tone import RandDegraded, RandToned
 from monai_effsam.data.transforms.warp import RandFrameWarpd
 
 __all__ = [
+    "BoxOfLabeld",
     "FitToSpecd",
     "Fitted",
+    "PromptedMaskd",
     "RandDegraded",
     "RandFrameWarpd",
     "RandToned",

@@ -24,8 +24,8 @@ from torch import Tensor
 from monai_effsam.data.io import Image, read_image, read_label
 from monai_effsam.data.placement import apply_spec, label_map
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.specs import ImageSpec, Placement
-from monai_effsam.targets import TARGETS, Target, check_modality, targets_of
+from monai_effsam.specs import ANY_MODALITY, ImageSpec, Placement, spec_of
+from monai_effsam.targets import MODALITIES, TARGETS, Target, check_modality, targets_of
 
 __all__ = ["FitToSpecd", "Fitted", "ReadLabeld", "StoredGridd", "UndoSpecd", "collate_one", "first_choice"]
 
@@ -41,7 +41,7 @@ class Fitted:
     Args:
         image: as it was read.
         placement: how each slice lies in the model's frame.
-        modality: name.
+        modality: name; empty where it is not known and need not be.
     """
 
     image: Image
@@ -54,7 +54,7 @@ class FitToSpecd(MapTransform):
 
     Args:
         keys: each a path, a `Source` or an `Image`; becomes (3, S, S) float32, a stack of N slices (3, N, S, S).
-        specs: an `ImageSpec` for each modality.
+        specs: an `ImageSpec` for each modality; with one under "", for all others, the modality need not be known.
         modality: of items that do not name theirs under "modality"; of a list, the first (a viewer's list of
             choices); None takes what the file itself says.
         ct_window: preset of `data.io.CT_WINDOWS`.
@@ -90,19 +90,19 @@ class FitToSpecd(MapTransform):
                 source = Path(image) if isinstance(image, str) else image
                 image = read_image(source, ct_window=self.ct_window, modality=asked)
             modality = asked or image.modality
-            if modality is None:
-                raise UsageError(
-                    f"{image.path}: modality is unknown, expected one of {', '.join(self.specs)}."
-                )
-            check_modality(modality, tuple(self.specs))
+            known = MODALITIES if ANY_MODALITY in self.specs else tuple(self.specs)
+            if modality is not None:
+                check_modality(modality, known)
+            elif ANY_MODALITY not in self.specs:
+                raise UsageError(f"{image.path}: modality is unknown, expected one of {', '.join(known)}.")
             if image.modality not in (None, modality):
                 log.warning("%s: the file says %s, taken for %s", image.path, image.modality, modality)
-            spec = self.specs[modality]
+            spec = spec_of(self.specs, modality)
             placed = [apply_spec(image.rgb(i), spec) for i in range(len(image))]
             tensor = torch.from_numpy(np.stack([array for array, _ in placed], axis=1))  # (3, N, S, S)
             out[key] = tensor if image.is_volume or len(image) > 1 else tensor[:, 0]
-            out[f"{key}_fitted"] = Fitted(image, placed[0][1], modality)
-            out["modality"] = modality
+            out[f"{key}_fitted"] = Fitted(image, placed[0][1], modality or "")
+            out["modality"] = modality or ""
         return out
 
 
@@ -133,7 +133,7 @@ class UndoSpecd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same item with (1, [N,] H, W) uint8 tensors for logits."""
         out = dict(data)
-        fitted = _fitted(out, self.fitted)
+        fitted = fitted_of(out, self.fitted)
         own = targets_of(fitted.modality, self.targets)
         numbers = _numbers(own, self.targets, self.numbering)
         numbered = [replace(target, value=number) for target, number in zip(own, numbers, strict=True)]
@@ -179,7 +179,7 @@ class ReadLabeld(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same item with label maps for files."""
         out = dict(data)
-        fitted = _fitted(out, self.fitted)
+        fitted = fitted_of(out, self.fitted)
         own = targets_of(fitted.modality, self.targets)
         number = dict(zip((t.name for t in own), _numbers(own, self.targets, self.numbering), strict=True))
         names = out.pop("values", None) or {t.value: t.name for t in own}
@@ -217,7 +217,7 @@ class StoredGridd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same item, its maps on the stored grid."""
         out = dict(data)
-        image = _fitted(out, self.fitted).image
+        image = fitted_of(out, self.fitted).image
         for key in self.key_iterator(out):
             mask = cast(Tensor, out[key]).cpu().numpy().reshape(len(image), *image.size)
             stored, affine = _stored(image, mask)
@@ -256,7 +256,12 @@ def _wrapped(value: Any) -> Any:
     return wrapped
 
 
-def _fitted(data: Mapping[Hashable, Any], key: str) -> Fitted:
+def fitted_of(data: Mapping[Hashable, Any], key: str) -> Fitted:
+    """What `FitToSpecd` left of an item's image.
+
+    Raises:
+        UsageError: it was not there.
+    """
     found = data.get(f"{key}_fitted")
     if not isinstance(found, Fitted):
         raise UsageError(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from monai_effsam.networks.blocks.mbconv import ConvNorm, InvertedResidualBlock, MapMerging
+from monai_effsam.networks.blocks.medical_vit_block import MedicalParts, MedicalVitBlock
 from monai_effsam.networks.blocks.modality_controller import (
     ControllerBank,
     ControllerTokens,
@@ -20,6 +21,8 @@ __all__ = [
     "ConvNorm",
     "InvertedResidualBlock",
     "MapMerging",
+    "MedicalParts",
+    "MedicalVitBlock",
     "ModalityController",
     "SamNeck",
     "TinyVitBlock",

@@ -62,19 +62,21 @@ class ModalityAttentionBlock(nn.Module):
         )
         self.experts = ModalityExperts(channels, modalities, ratio=expert_ratio)
 
-    def forward(self, x: Tensor, modality: Tensor) -> Tensor:
-        """(B, C, H, W) and (B,) int64 -> (B, C, H, W)."""
+    def forward(self, x: Tensor, modality: Tensor | None) -> Tensor:
+        """(B, C, H, W) and (B,) int64, or None for the plain block -> (B, C, H, W)."""
         _, channels, height, width = x.shape
         x = x + self.position(x)
         tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C)
         tokens = tokens + self._attend(self.norm(tokens), modality)
-        tokens = tokens + self.mlp(tokens) + self.experts(tokens, modality)
-        return tokens.transpose(1, 2).reshape(-1, channels, height, width)
+        answers = tokens + self.mlp(tokens)
+        if modality is not None:
+            answers = answers + self.experts(tokens, modality)
+        return answers.transpose(1, 2).reshape(-1, channels, height, width)
 
-    def _attend(self, x: Tensor, modality: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, modality: Tensor | None) -> Tensor:
         batch, length, channels = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, G, HW, d)
-        if not len(self.token):
+        if modality is None or not len(self.token):
             plain = F.scaled_dot_product_attention(q, k, v)
             return self.proj(plain.transpose(1, 2).reshape(batch, length, channels))
         token = self.token[modality]  # (B, G, 1, d), key and value alike

@@ -107,7 +107,9 @@ class TinyVitBlock(nn.Module):
         padded = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         rows, columns = padded.shape[1] // side, padded.shape[2] // side
         windows = padded.view(batch, rows, side, columns, side, channels).transpose(2, 3)
-        extra = None if self.controllers is None else self.controllers.tokens_of(modalities, rows * columns)
+        extra = None
+        if self.controllers is not None and modalities:
+            extra = self.controllers.tokens_of(modalities, rows * columns)
         out = self.attn(windows.reshape(-1, side * side, channels), extra)
         out = out.view(batch, rows, columns, side, side, channels).transpose(2, 3)
         return cast(Tensor, out.reshape(padded.shape)[:, :height, :width])
@@ -117,12 +119,12 @@ class TinyVitBlock(nn.Module):
 
         Args:
             x: the map.
-            modalities: modality index of each image; not read without controllers.
+            modalities: modality index of each image; not read without controllers, and empty to leave them out.
         """
         x = x.permute(0, 2, 3, 1)
         x = x + self._attend(x, modalities)
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out = x + self.mlp(x)
-        if self.controllers is not None:
+        if self.controllers is not None and modalities:
             out = out + self.controllers.expert(x, modalities)
         return out.permute(0, 3, 1, 2)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -44,9 +44,16 @@ class ImageEncoder(nn.Module):
     size_divisor: int = 32
     fixed_size: int | None = None
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other."""
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """(B, 3, H, W) and (B,) int64 -> `Encoded`; images do not see each other.
+
+        Without indices the controllers have no part in it: the function of the shared weights alone.
+        """
         raise NotImplementedError
+
+    def controller_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of its modality controllers: all that adapting it to modalities trains; none without them."""
+        return iter(())
 
 
 ENCODERS: dict[str, Callable[..., ImageEncoder]] = {}

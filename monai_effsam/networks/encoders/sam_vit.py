@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
 from monai_effsam.errors import ShapeError, SpecError
+from monai_effsam.networks.blocks.medical_vit_block import MedicalVitBlock
 from monai_effsam.networks.encoders.contract import Encoded, ImageEncoder, register_encoder
 from monai_effsam.networks.foreign import import_segment_anything
 
@@ -29,9 +31,13 @@ class SamVitEncoder(ImageEncoder):
     """The layers of segment-anything's `ImageEncoderViT` under the same names; it has no modality controllers.
 
     "Segment Anything", Kirillov et al., arXiv 2304.02643. Keys are those of `image_encoder.*` in a SAM checkpoint.
+    With `medical_tokens` it is the medical teacher of ESP-MedSAM, arXiv 2407.14153: every block gets key and value
+    tokens and an expert MLP, one set for all modalities, under names that hold `medical`. Fresh experts are silent,
+    and fresh tokens nearly so, see `MedicalVitBlock`: the embedding of plain weights hardly changes.
 
     Args:
-        modalities: 0; taken so that every encoder can be built alike.
+        modalities: 0, or any number with `medical_tokens`, which serve all; taken so that every encoder can be built
+            alike.
         size: the only H and W that it takes, a multiple of 16 [px]: positions are learned for each token.
         width: channels of the tokens.
         depth: number of blocks.
@@ -39,15 +45,21 @@ class SamVitEncoder(ImageEncoder):
         global_blocks: indices of the blocks that attend everywhere.
         window: side of a window of the other blocks [tokens]; borders are padded to whole windows.
         embed_channels: C of the embedding.
+        medical_tokens: key tokens, and as many value tokens, of each block; 0 for segment-anything's ViT, 10 for the
+            medical teacher.
+        expert_ratio: hidden width of the medical experts over that of the tokens.
+        token_bias: of the medical tokens in the attention, see `MedicalVitBlock`.
+        trainable: `medical` freezes all but the medical parts.
 
     Raises:
-        SpecError: modalities, or a size or width that cannot be divided.
+        SpecError: modalities, or only medical parts to train, without such parts; a size or width that cannot be
+            divided.
     """
 
     stride = _PATCH
     size_divisor = _PATCH
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  segment-anything's options and the medical teacher's
         self,
         modalities: int = 0,
         *,
@@ -58,13 +70,22 @@ class SamVitEncoder(ImageEncoder):
         global_blocks: Sequence[int] = (2, 5, 8, 11),
         window: int = 14,
         embed_channels: int = 256,
+        medical_tokens: int = 0,
+        expert_ratio: float = 0.25,
+        token_bias: float = -5.0,
+        trainable: Literal["all", "medical"] = "all",
     ) -> None:
         """Build; no weights are loaded."""
         super().__init__()
-        if modalities:
+        if modalities and not medical_tokens:
             raise SpecError(
                 f"SamVitEncoder: modalities is {modalities}, expected 0, since it has no controllers. "
-                "Give modalities=0, or choose tiny_vit or timm."
+                "Give modalities=0 or medical_tokens=10, or choose tiny_vit or timm."
+            )
+        if trainable == "medical" and not medical_tokens:
+            raise SpecError(
+                "SamVitEncoder: trainable is 'medical', expected 'all', since it has no medical parts. "
+                "Give medical_tokens=10."
             )
         if size < 1 or size % _PATCH or width % heads:
             raise SpecError(
@@ -87,9 +108,27 @@ class SamVitEncoder(ImageEncoder):
         )
         self.patch_embed, self.blocks, self.neck = vit.patch_embed, vit.blocks, vit.neck
         self.pos_embed: nn.Parameter = vit.pos_embed
+        if medical_tokens:
+            hidden = round(width * expert_ratio)
+            self.blocks = nn.ModuleList(
+                MedicalVitBlock(block, width, heads, medical_tokens, hidden, token_bias)
+                for block in vit.blocks
+            )
+        if trainable == "medical":
+            self.requires_grad_(False)
+            for parameter in self.controller_parameters():
+                parameter.requires_grad_(True)
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, size, size) and (B,), not read -> `Encoded`, embedding (B, C, size / 16, size / 16).
+    def controller_parameters(self) -> Iterator[nn.Parameter]:
+        """The medical parts: what training on medical images adds to segment-anything's weights."""
+        for block in self.blocks:
+            if isinstance(block, MedicalVitBlock):
+                yield from block.medical.parameters()
+
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """(B, 3, size, size) and (B,) -> `Encoded`, embedding (B, C, size / 16, size / 16).
+
+        The indices are not read: all modalities share the medical parts. None leaves those out.
 
         Raises:
             ShapeError: an image of another shape.
@@ -101,5 +140,6 @@ class SamVitEncoder(ImageEncoder):
             )
         tokens = self.patch_embed(image) + self.pos_embed  # (B, h, w, width)
         for block in self.blocks:
-            tokens = block(tokens)
+            medical = isinstance(block, MedicalVitBlock)
+            tokens = block(tokens, modality is not None) if medical else block(tokens)
         return Encoded(self.neck(tokens.permute(0, 3, 1, 2)))

@@ -8,7 +8,7 @@ the skips of the decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -138,10 +138,16 @@ class TimmEncoder(ImageEncoder):
             LayerNorm2d(embed_channels),
         )
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
-        """(B, 3, H, W), H and W multiples of 32, and (B,) int64 -> `Encoded`."""
+    def controller_parameters(self) -> Iterator[nn.Parameter]:
+        """The experts of its maps, and token, bias and expert of the attention block."""
+        yield from self.experts.parameters()
+        yield from (self.attention.token, self.attention.token_bias)
+        yield from self.attention.experts.parameters()
+
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """(B, 3, H, W), H and W multiples of 32, and (B,) int64 or None -> `Encoded`."""
         maps = dict(zip(STRIDES, self.trunk(image), strict=True))
-        for stride, expert in self.experts.items():
+        for stride, expert in self.experts.items() if modality is not None else ():
             x = maps[int(stride)]
             last = x.permute(0, 2, 3, 1)
             maps[int(stride)] = x + expert(last, modality).permute(0, 3, 1, 2)

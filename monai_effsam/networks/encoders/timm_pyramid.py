@@ -84,7 +84,7 @@ class TimmPyramidEncoder(ImageEncoder):
             hold_norms(self.trunk)
         return self
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """(B, 3, H, W), H and W multiples of 32, and (B,), not read -> `Encoded`."""
         maps = self.trunk(image)
         fused: Tensor | None = None

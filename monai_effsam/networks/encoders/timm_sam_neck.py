@@ -91,7 +91,7 @@ class TimmSamNeckEncoder(ImageEncoder):
             hold_norms(self.trunk)
         return self
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """(B, 3, H, W), H and W multiples of `size_divisor`, and (B,), not read -> `Encoded`."""
         embedding = self.neck(self.trunk(image)[-1])
         factor = self.size_divisor // self.stride

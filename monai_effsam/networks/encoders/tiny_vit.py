@@ -136,8 +136,8 @@ class TinyVitEncoder(ImageEncoder):
             if isinstance(module, ControllerBank):
                 yield from module.parameters()
 
-    def _check(self, image: Tensor, modality: Tensor) -> list[int]:
-        """The modality indices as plain numbers, if the arguments can be used."""
+    def _check(self, image: Tensor, modality: Tensor | None) -> list[int]:
+        """The modality indices as plain numbers, none without controllers, if the arguments can be used."""
         divisor = self.size_divisor
         if (
             image.ndim != 4
@@ -148,7 +148,7 @@ class TinyVitEncoder(ImageEncoder):
                 f"TinyVitEncoder: image has shape {tuple(image.shape)}, expected (B, 3, H, W), H and W multiples of"
                 f" {divisor}. Apply the model's ImageSpec first."
             )
-        if self.modalities == 0:
+        if self.modalities == 0 or modality is None:
             return []
         if modality.shape != image.shape[:1]:
             raise ShapeError(
@@ -163,10 +163,10 @@ class TinyVitEncoder(ImageEncoder):
             )
         return indices
 
-    def forward(self, image: Tensor, modality: Tensor) -> Encoded:
+    def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """(B, 3, H, W), H and W multiples of `size_divisor`, and (B,) int64 -> `Encoded`, (B, C, H / stride, ...).
 
-        A batch may mix modalities; every image gets what it would get alone.
+        A batch may mix modalities; every image gets what it would get alone. None leaves the controllers out.
 
         Raises:
             ShapeError: an image or index tensor of another shape.
