@@ -27,7 +27,16 @@ from monai_effsam.errors import DataError, UsageError
 from monai_effsam.specs import ANY_MODALITY, ImageSpec, Placement, spec_of
 from monai_effsam.targets import MODALITIES, TARGETS, Target, check_modality, targets_of
 
-__all__ = ["FitToSpecd", "Fitted", "ReadLabeld", "StoredGridd", "UndoSpecd", "collate_one", "first_choice"]
+__all__ = [
+    "FitToSpecd",
+    "Fitted",
+    "ReadLabeld",
+    "StoredGridd",
+    "UndoSpecd",
+    "collate_one",
+    "first_choice",
+    "fitted_of",
+]
 
 log = logging.getLogger(__name__)
 
