@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
-from monai_effsam.cli.distill_options import add_arguments
+from monai_effsam.cli.distill_options import add_distill_options
 from monai_effsam.cli.labelled import named_targets, read_cases, table_of
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.targets import TARGETS, Target
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _GIGABYTE = 10**9
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_distill_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

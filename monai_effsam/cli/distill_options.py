@@ -9,11 +9,11 @@ from pathlib import Path
 from monai_effsam.cli.common import add_options
 from monai_effsam.cli.labelled import add_label_options
 
-__all__ = ["add_arguments"]
+__all__ = ["add_distill_options"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+def add_distill_options(parser: argparse.ArgumentParser) -> None:
+    """All options of the command."""
     parser.add_argument(
         "--teacher", required=True, metavar="PATH", help="checkpoint, model or run; or 'random'"
     )
