@@ -45,7 +45,7 @@ def teacher(scatter):
 def file(tmp_path, tiny_recipe):
     """A recipe whose modalities share a size, so that batches mix them."""
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({**tiny_recipe, "sizes": {"endoscopy": 64, "ultrasound": 64}, "ema": 0.3}))
+    path.write_text(json.dumps({**tiny_recipe, "sizes": {"endoscopy": 64, "ultrasound": 64}, "ema": 0.003}))
     return path
 
 

@@ -11,10 +11,10 @@ from monai_effsam.data.io import read_image
 from monai_effsam.data.transforms import FitToSpecd, UndoSpecd
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.inference import Segmenter
-from monai_effsam.inference.inferer import SelfPromptingInferer
+from monai_effsam.inference.inferer import PromptedInferer, SelfPromptingInferer
 from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
-from monai_effsam.networks.nets import EspMedSam
-from monai_effsam.specs import ImageSpec
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
+from monai_effsam.specs import ImageSpec, Prompts
 from monai_effsam.targets import TARGETS, targets_of
 
 
@@ -69,3 +69,39 @@ def test_what_it_cannot_answer_it_says(network):
         SelfPromptingInferer("mr")(image, torch.nn.Identity())
     with pytest.raises(UnknownNameError, match="modality 'mri' is unknown"):
         SelfPromptingInferer("mri")(image, network)
+
+
+@pytest.fixture(scope="module")
+def prompted():
+    torch.manual_seed(0)
+    encoder = {"name": "sam_vit", "size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": [1]}
+    return PromptableSam({**encoder, "embed_channels": 32}, mlp_dim=32).eval()
+
+
+@torch.inference_mode()
+def test_prompts_of_a_call_go_before_the_inferer_s_own(prompted, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 80), 90, np.uint8))
+    item = FitToSpecd("image", {"": ImageSpec(64)})({"image": str(tmp_path / "a.png")})
+    image, fitted = item["image"][None], item["image_fitted"]
+    inferer = PromptedInferer(box=[10, 5, 60, 30])
+    boxes = torch.tensor([[[8.0, 8.0, 48.0, 48.0]]])  # stretched to 64 x 64
+    torch.testing.assert_close(
+        inferer(image, prompted, fitted), prompted(image, boxes=boxes).mask_logits[:, 0]
+    )
+    other = Prompts(points=((40.0, 20.0),), labels=(1,))
+    places = {"points": torch.tensor([[[[32.0, 32.0]]]]), "labels": torch.ones(1, 1, 1, dtype=torch.int64)}
+    found = inferer(image, prompted, fitted, prompts=other)
+    torch.testing.assert_close(found, prompted(image, **places).mask_logits[:, 0])
+    assert found.shape == (1, 1, 16, 16)
+
+
+def test_what_cannot_be_prompted_is_refused(prompted):
+    inferer, image = PromptedInferer(box=[1, 1, 2, 2]), torch.zeros(1, 3, 64, 64)
+    with pytest.raises(UsageError, match="network is Identity, expected PromptableSam"):
+        inferer(image, torch.nn.Identity())
+    with pytest.raises(UsageError, match="Prompt one 2D image"):
+        inferer(image[:, :, None], prompted)
+    with pytest.raises(UsageError, match="fitted is NoneType, expected what FitToSpecd leaves"):
+        inferer(image, prompted)
+    with pytest.raises(UsageError, match="2 points but 1 labels"):
+        PromptedInferer(points=[[1, 1], [2, 2]], labels=[1])

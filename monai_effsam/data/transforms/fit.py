@@ -266,11 +266,7 @@ def _wrapped(value: Any) -> Any:
 
 
 def fitted_of(data: Mapping[Hashable, Any], key: str) -> Fitted:
-    """What `FitToSpecd` left of an item's image.
-
-    Raises:
-        UsageError: it was not there.
-    """
+    """What `FitToSpecd` left of an item's image; a `UsageError` if it was not there."""
     found = data.get(f"{key}_fitted")
     if not isinstance(found, Fitted):
         raise UsageError(
