@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 QUICK = ("targets", "doctor", "export", "segment", "profile", "models")
-SLOW = ("train", "evaluate", "compare", "demo")
+SLOW = ("train", "distill", "evaluate", "compare", "demo")
 RECIPE = {
     "encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32},
     "decoder": {"channels": [8, 8, 8]},
@@ -92,4 +92,6 @@ def test_large_commands_leave_nothing_behind(leaves, tiny_exported, pairs, tmp_p
     assert leaves("evaluate", pairs, *told, "--model", tiny_exported, "-o", tmp_path / "e") == []
     both = ("--model", f"tiny={tiny_exported}", "--jitter", "0")
     assert leaves("compare", pairs, *told, *both, "-o", tmp_path / "c") == []
+    toy = ("--teacher", "random", "--epochs", 1, "--views", 1)
+    assert leaves("distill", "--images", pairs / "images", *toy, "-o", tmp_path / "student") == []
     assert leaves("demo", "-o", tmp_path / "demo", "--model", tiny_exported) == []

@@ -43,7 +43,7 @@ def test_a_trained_model_is_promptable_and_can_be_tuned_on(data, tmp_path, capsy
     assert tuned.card["network"] == model.card["network"]
     assert tuned.card["recipe"]["rate"] == 1e-4
     assert main([*words, "-o", str(tmp_path / "third"), "--init", str(first)]) == 1
-    assert "is a promptable model, expected a self-prompting one" in capsys.readouterr().err
+    assert "of its encoder do not fit the recipe's" in capsys.readouterr().err
 
 
 def test_a_family_needs_the_plain_recipe(data, tmp_path, capsys):
