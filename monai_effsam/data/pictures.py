@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -100,6 +101,11 @@ class Pictures(Sequence[LabelledSlice]):
             return self._kept[place]
         file, number = self._places[place]
         return next(islice(file.read(), number, None))
+
+    def sets(self, rows: Sequence[int]) -> dict[str, int]:
+        """How many of some pictures each set holds; those of no set count as `pictures`."""
+        names = [self.groups[row].rpartition("/")[0] or "pictures" for row in rows]
+        return dict(Counter(names))
 
     def held_out(self, share: float, seed: int = 0) -> tuple[list[int], list[int]]:
         """Indices to train on and indices to watch, whole groups; none to watch for a share of 0 or one group."""

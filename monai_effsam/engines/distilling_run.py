@@ -80,8 +80,8 @@ class Distillation:
         self.specs: Mapping[str, ImageSpec] = student.specs(teacher.specs)
         self.perceptual = None if perceptual is None else perceptual.to(device)
         self.out, self.resume, self.device = out, resume, device
-        self.train, watched = pictures.held_out(recipe.held_out, recipe.seed)
-        self.watched = watched[:: -(-len(watched) // MOST_WATCHED) or 1]
+        self.train, self.held = pictures.held_out(recipe.held_out, recipe.seed)
+        self.watched = self.held[:: -(-len(self.held) // MOST_WATCHED) or 1]
 
     def fill(self, progress: Callable[[Sequence[Sequence[int]]], Iterable[Sequence[int]]] = iter) -> Filled:
         """Let the teacher look at every view that training will show and that its cache lacks.
@@ -117,12 +117,18 @@ class Distillation:
         stages = {"encoder": self._encoder, "decoder": self._decoder, "joint": self._joint}
         content = {
             "recipe": asdict(self.recipe),
-            "data": {"pictures": len(self.pictures), "watched": len(self.watched)},
+            "data": self._data(),
             "stages": {name: stages[name]() for name in self.recipe.stages},
             **(card or {}),
         }
         path = self.out / "model.pt"
         return save_model(path, self.network, self.specs, self.options, content, targets=self.targets)
+
+    def _data(self) -> dict[str, dict[str, int]]:
+        """For each set, how many pictures were trained on and how many held out; for the model card."""
+        trained, held = self.pictures.sets(self.train), self.pictures.sets(self.held)
+        names = dict.fromkeys([*trained, *held])
+        return {name: {"trained": trained.get(name, 0), "watched": held.get(name, 0)} for name in names}
 
     def _begin(self) -> None:
         """Leave the recipe in the run folder, and nothing of another one."""

@@ -95,14 +95,15 @@ def _data(sources: CardSources) -> str:
         return "Not recorded."
     evaluated = (sources.summary or {}).get("sets", {})
     rows, notes = [], []
+    held = "watched" if any("watched" in numbers for numbers in counts.values()) else "calibrated"
     for name, numbers in counts.items():
         facts = sets.get(name, {})
-        used = [str(numbers.get(key, "–")) for key in ("trained", "calibrated")]
+        used = [str(numbers.get(key, "–")) for key in ("trained", held)]
         val = str(evaluated[name]["files"]) if name in evaluated else "–"
         rows.append([name, *used, val, facts.get("terms", "not stated")])
         if facts:
             notes.append(f"- **{name}**: {facts['title']}. Labels: {facts['labels']}")
-    titles = ("set", "trained on", "calibrated on", "validated on", "terms")
+    titles = ("set", "trained on", f"{held} on" if held == "calibrated" else held, "validated on", "terms")
     table = markdown_table(titles, rows, "lrrrl")
     note = "Counts are files: pictures, single slices or volumes. The weights inherit the strictest of these terms: "
     note += "**research use only.** The pictures themselves are not part of this model's release."
