@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from monai_effsam.errors import ShapeError
+from monai_effsam.losses.picture_network import PictureNetwork, frozen_layers, tapped_maps
 
 __all__ = [
     "EmbeddingPerceptualLoss",
@@ -85,37 +85,14 @@ class PyramidFeatures(nn.Module):
         return tapped_maps(self.layers, embedding, self.taps)
 
 
-class ProjectedFeatures(nn.Module):
+class ProjectedFeatures(PictureNetwork):
     """Maps of a frozen image network that is shown an embedding as if it were a picture.
 
     Channels are averaged in three groups. The teacher's smallest and largest value of each image become 0 and 1 for
     both sides: with each side's own extremes a student of three times the scale would go unnoticed.
 
-    Args:
-        layers: of the image network, such as torchvision's `vgg19().features`.
-        taps: indices of the layers whose output counts; relu2_2 and relu3_3 in VGG-19 are 8 and 15.
-        size: side of the picture [px].
-        mean: that the network's pictures are normalised with.
-        std: likewise.
+    Args: as of `PictureNetwork`.
     """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        layers: nn.Sequential,
-        taps: Sequence[int] = (8, 15),
-        *,
-        size: int = 128,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-    ) -> None:
-        super().__init__()
-        self.layers = frozen_layers(layers, max(taps) + 1)
-        self.taps, self.size = frozenset(taps), size
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, embedding: Tensor, reference: Tensor) -> list[Tensor]:
         """(B, C, h, w) -> one map a tap."""
@@ -123,41 +100,9 @@ class ProjectedFeatures(nn.Module):
         low, high = (edge.view(-1, 1, 1, 1) for edge in (scale.amin(1), scale.amax(1)))
         picture = (_grouped(embedding) - low) / (high - low).clamp(min=1e-6)
         picture = F.interpolate(picture, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return tapped_maps(self.layers, (picture - self.mean) / self.std, self.taps)
-
-
-def frozen_layers(layers: nn.Sequential, count: int) -> nn.Sequential:
-    """A copy of the first layers, in eval mode and without gradients of their own.
-
-    Args:
-        layers: of an image network.
-        count: of them.
-    """
-    copied = nn.Sequential(*copy.deepcopy(list(layers)[:count]))
-    for layer in copied:
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # it would overwrite the map that was tapped before it
-    copied.requires_grad_(False)
-    copied.eval()
-    return copied
+        return self.seen(picture)
 
 
 def _grouped(embedding: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, 3, h, w), means of three groups of channels."""
     return torch.stack([group.mean(1) for group in embedding.tensor_split(3, 1)], 1)
-
-
-def tapped_maps(layers: nn.Sequential, x: Tensor, taps: frozenset[int]) -> list[Tensor]:
-    """Outputs of those layers whose index is a tap, in order.
-
-    Args:
-        layers: run one after the other.
-        x: what the first is given.
-        taps: indices.
-    """
-    maps = []
-    for index, layer in enumerate(layers):
-        x = layer(x)
-        if index in taps:
-            maps.append(x)
-    return maps

@@ -3,49 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from monai_effsam.errors import ShapeError
-from monai_effsam.losses.embedding_perceptual import frozen_layers, tapped_maps
+from monai_effsam.losses.picture_network import PictureNetwork
 
 __all__ = ["MaskedPerceptualLoss"]
 
 
-class MaskedPerceptualLoss(nn.Module):
+class MaskedPerceptualLoss(PictureNetwork):
     """Sum over maps of mean (phi_l(x m_s) - phi_l(x m_t))^2, with masks m = sigmoid(logits).
 
     A reading of KD SAM's perceptual term ("Efficient Knowledge Distillation of SAM for Medical Image Segmentation",
     arXiv 2501.16740, does not tell what its VGG is shown) in which VGG sees pictures, as it was trained to.
 
-    Args:
-        layers: of the image network, such as torchvision's `vgg19().features`; a frozen copy is kept.
-        taps: indices of the layers whose output counts; relu2_2 and relu3_3 in VGG-19 are 8 and 15.
-        size: side of the picture that it is shown [px].
-        mean: that the network's pictures are normalised with.
-        std: likewise.
+    Args: as of `PictureNetwork`.
     """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        layers: nn.Sequential,
-        taps: Sequence[int] = (8, 15),
-        *,
-        size: int = 128,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-    ) -> None:
-        super().__init__()
-        self.layers = frozen_layers(layers, max(taps) + 1)
-        self.taps, self.size = frozenset(taps), size
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, input: Tensor, target: Tensor, picture: Tensor) -> Tensor:
         """Student's and teacher's mask logits, (B, 1, h, w) each, and the picture (B, 3, H, W), 0..1; a scalar.
@@ -71,7 +46,7 @@ class MaskedPerceptualLoss(nn.Module):
 
     def _maps(self, picture: Tensor, logits: Tensor) -> list[Tensor]:
         seen = picture * self._sized(logits.float().sigmoid())
-        return tapped_maps(self.layers, (seen - self.mean) / self.std, self.taps)
+        return self.seen(seen)
 
     def _sized(self, x: Tensor) -> Tensor:
         return F.interpolate(

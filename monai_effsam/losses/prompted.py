@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_effsam.errors import ShapeError
+from monai_effsam.losses.self_prompting import thresholded_iou
 
 __all__ = ["PromptedMaskLoss", "PromptedTerms"]
 
@@ -64,14 +64,7 @@ class PromptedMaskLoss(nn.Module):
         least = (dice + entropy).amin(2)
         count = valid.sum().clamp(min=1)
         mask = (least * valid).sum() / count
-        gap = (quality.float() - _iou(logits.detach(), wanted)).square().mean(2)
+        gap = (quality.float() - thresholded_iou(logits.detach(), wanted)).square().mean(2)
         estimate = (gap * valid).sum() / count
         total = mask + self.quality_weight * estimate
         return PromptedTerms(total, mask.detach(), estimate.detach())
-
-
-def _iou(logits: Tensor, label: Tensor) -> Tensor:
-    """IoU of the masks logits > 0 and label >= 0.5, (B, N, M, h, w) each -> (B, N, M); 0 where both are empty."""
-    found, true = logits > 0, label >= 0.5
-    both, either = ((found & true).flatten(3).sum(3), (found | true).flatten(3).sum(3))
-    return both / torch.clamp(either, min=1)

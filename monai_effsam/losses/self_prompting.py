@@ -45,10 +45,10 @@ def masked_dice_bce(logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
 
 
 def thresholded_iou(logits: Tensor, label: Tensor) -> Tensor:
-    """IoU of the masks logits > 0 and label >= 0.5, (B, T, H, W) each -> (B, T); 0 where both are empty."""
+    """IoU of the masks logits > 0 and label >= 0.5, (..., H, W) each -> (...); 0 where both are empty."""
     found, true = logits > 0, label >= 0.5
-    both = (found & true).flatten(2).sum(2)
-    either = (found | true).flatten(2).sum(2)
+    both = (found & true).flatten(-2).sum(-1)
+    either = (found | true).flatten(-2).sum(-1)
     return both / torch.clamp(either, min=1)
 
 
