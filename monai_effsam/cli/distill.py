@@ -230,16 +230,19 @@ def _distil(args: argparse.Namespace, whole: Distillation) -> None:
     print(f"model: {path}  (try: effsam segment IMAGE --model {args.out} --box X0,Y0,X1,Y1 -o OUT)")
 
 
-def _timing(args: argparse.Namespace, whole: Distillation) -> dict[str, float]:
-    """Print what an epoch takes."""
-    from monai_effsam.engines.distilling_time import epoch_seconds
+def _timing(args: argparse.Namespace, whole: Distillation) -> dict[str, Any]:
+    """Print what an epoch takes, and what keeping a view does."""
+    from monai_effsam.engines.distilling_time import epoch_seconds, form_costs
 
     found = {name: round(value, 2) for name, value in epoch_seconds(whole, args.timing).items()}
     with_cache = f" and {found['cached']} s with it, {found['gain']} times faster" if "gain" in found else ""
     print(
         f"an epoch takes {found['uncached']} s without the cache{with_cache} ({args.timing} steps measured)"
     )
-    return found
+    costs = form_costs(whole, args.timing)
+    for form, cost in costs.items():
+        print(f"a view is kept in {cost.bytes / 1e6:.3f} MB as '{form}', error {cost.error:.3%}")
+    return {**found, "forms": {form: cost._asdict() for form, cost in costs.items()}}
 
 
 def _bar(args: argparse.Namespace, name: str, unit: str) -> Callable[[Any], Any]:

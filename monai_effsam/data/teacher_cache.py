@@ -14,14 +14,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.errors import DataError, MissingExtraError, UsageError
 
-__all__ = ["CacheForm", "TeacherCache", "content_key"]
+__all__ = ["CacheForm", "FormCost", "TeacherCache", "content_key", "form_cost"]
 
 CacheForm = Literal["half", "compact"]
 Arrays = dict[str, NDArray[Any]]
@@ -183,6 +183,26 @@ class TeacherCache:
                 f"{self.folder}: holds what another teacher made (other {', '.join(names)}), expected the one given. "
                 "Choose another folder for this one."
             )
+
+
+class FormCost(NamedTuple):
+    """What keeping something in a form costs.
+
+    Attributes:
+        bytes: that it takes.
+        error: root mean square of what changes, over that of what is kept.
+    """
+
+    bytes: int
+    error: float
+
+
+def form_cost(array: NDArray[np.floating[Any]], form: CacheForm) -> FormCost:
+    """Bytes and error of one array, channels first, in one form."""
+    packed = _packed({"array": array}, form)
+    change = _unpacked(packed)["array"] - array
+    error = np.sqrt(np.square(change).mean() / np.square(array).mean())
+    return FormCost(sum(part.nbytes for part in packed.values()), float(error))
 
 
 def _packed(arrays: Mapping[str, NDArray[np.floating[Any]]], form: CacheForm) -> Arrays:

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What a teacher cache is worth: seconds an epoch with it and without it, measured in one run."""
+"""What a teacher cache is worth and what it costs: seconds an epoch with it and without it, bytes and error a view."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import copy
 import time
 from itertools import cycle, islice
 
+import numpy as np
 import torch
 
+from monai_effsam.data.distilling import EMBEDDING
+from monai_effsam.data.teacher_cache import CacheForm, FormCost, form_cost
 from monai_effsam.engines.distillation import DistillationStep
 from monai_effsam.engines.distilling_run import Distillation
 
-__all__ = ["epoch_seconds"]
+__all__ = ["epoch_seconds", "form_costs"]
+
+_FORMS: tuple[CacheForm, ...] = ("half", "compact")
 
 
 def epoch_seconds(run: Distillation, count: int = 5) -> dict[str, float]:
@@ -50,3 +55,24 @@ def epoch_seconds(run: Distillation, count: int = 5) -> dict[str, float]:
         run.teacher.cache = cache
     found = {name: len(batches) * sum(times[1:]) / count for name, times in spent.items()}
     return found | ({"gain": found["uncached"] / found["cached"]} if cache is not None else {})
+
+
+def form_costs(run: Distillation, count: int = 5) -> dict[str, FormCost]:
+    """Bytes and error of one view's embedding in each form of the cache, means over a few pictures.
+
+    Args:
+        run: whose teacher and pictures are used.
+        count: pictures.
+    """
+    batches = run.batches(run.teacher)
+    cache, run.teacher.cache = run.teacher.cache, None
+    try:
+        views = [batches.view(*pair) for pair in batches.chosen(0)[:count]]
+        embeddings = [arrays[EMBEDDING] for arrays in run.teacher.arrays(views)]
+    finally:
+        run.teacher.cache = cache
+    costs = {form: [form_cost(embedding, form) for embedding in embeddings] for form in _FORMS}
+    return {
+        form: FormCost(round(np.mean([c.bytes for c in found])), float(np.mean([c.error for c in found])))
+        for form, found in costs.items()
+    }

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from monai_effsam.data.teacher_cache import TeacherCache, content_key
+from monai_effsam.data.teacher_cache import TeacherCache, content_key, form_cost
 from monai_effsam.errors import DataError, UsageError
 
 pytest.importorskip("lmdb")
@@ -67,6 +67,17 @@ def test_arrays_come_back_within_the_error_of_their_form(tmp_path, form, error, 
     largest = np.abs(array).max((1, 2), keepdims=True)
     assert (np.abs(found["embedding"] - array) / largest).max() < error
     np.testing.assert_array_equal(found["quality"], [0.25, 0.5])
+
+
+def test_the_cost_of_a_form_is_what_the_cache_does(tmp_path):
+    array = noise(4, 8, 8)
+    for form, bits in (("half", 16), ("compact", 8)):
+        with TeacherCache(tmp_path / form, TEACHER, form=form) as cache:
+            cache.write({"k": {"embedding": array}})
+            kept = cache.read(["k"])[0]["embedding"]
+        cost = form_cost(array, form)
+        assert cost.bytes == array.size * bits // 8 + (16 if form == "compact" else 0)  # a scale a channel
+        assert cost.error == pytest.approx(np.linalg.norm(kept - array) / np.linalg.norm(array), rel=1e-5)
 
 
 def test_what_is_there_and_what_is_not_is_counted(tmp_path):

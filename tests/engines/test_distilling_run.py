@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Parts of a whole distillation that no command shows: what filling and timing touch, and what they leave alone."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from monai_effsam.data.pictures import PictureFile, Pictures
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines.distilling_recipe import DistillationRecipe, stage_names
 from monai_effsam.engines.distilling_run import Distillation
-from monai_effsam.engines.distilling_time import epoch_seconds
+from monai_effsam.engines.distilling_time import epoch_seconds, form_costs
 from monai_effsam.engines.students import Student, build_student
 from monai_effsam.engines.teacher import Teacher, load_teacher
 from monai_effsam.errors import UnknownNameError, UsageError
@@ -66,6 +67,31 @@ def test_timing_tells_what_the_cache_saves_and_trains_nothing(run, tmp_path, mon
     assert found["gain"] == pytest.approx(found["uncached"] / found["cached"])
     assert run.teacher.cache is cache
     assert all(torch.equal(v, before[k]) for k, v in run.network.state_dict().items())
+
+
+def test_the_compact_form_is_half_as_large_and_less_exact(run):
+    costs = form_costs(run, 2)
+    assert costs["compact"].bytes == pytest.approx(costs["half"].bytes / 2, rel=0.1)  # and a scale a channel
+    assert 0 < costs["half"].error < 1e-3 < costs["compact"].error < 0.05
+
+
+def test_training_from_the_cache_ends_at_the_loss_of_training_without(run, tmp_path):
+    run.recipe = replace(run.recipe, epochs={"encoder": 3})
+    cached = replace(run.recipe)
+    network, _ = build_student(STUDENT, run.teacher.network)
+    run.run()
+    run.teacher.open_cache(tmp_path / "cache")
+    other = Distillation(
+        cached, network, run.options, STUDENT, run.teacher, run.pictures, None, tmp_path / "cached"
+    )
+    other.fill()
+    other.run()
+    without, within = (
+        [json.loads(line)["loss"] for line in (r.out / "encoder" / "losses.jsonl").read_text().splitlines()]
+        for r in (run, other)
+    )
+    assert within == pytest.approx(without, rel=2e-3)  # 16-bit floats
+    assert within[-1] < 0.95 * within[0]
 
 
 def test_the_same_options_give_the_same_student(run, tmp_path):
