@@ -214,7 +214,8 @@ def _packed(arrays: Mapping[str, NDArray[np.floating[Any]]], form: CacheForm) ->
             continue
         rest = tuple(range(1, array.ndim))
         scale = np.maximum(np.abs(array).max(rest, keepdims=True) / 127, 1e-12).astype(np.float32)
-        out[name] = np.rint(array / scale).astype(np.int8)
+        # safetensors writes memory as it lies: an array of a channels-last network would come back shuffled
+        out[name] = np.ascontiguousarray(np.rint(array / scale), np.int8)
         out[name + _SCALE] = scale
     return out
 

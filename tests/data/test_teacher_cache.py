@@ -69,6 +69,15 @@ def test_arrays_come_back_within_the_error_of_their_form(tmp_path, form, error, 
     np.testing.assert_array_equal(found["quality"], [0.25, 0.5])
 
 
+@pytest.mark.parametrize("form", ["half", "compact"])
+def test_the_order_in_memory_does_not_matter(tmp_path, form):
+    array = noise(4, 8, 8)
+    channels_last = np.ascontiguousarray(array.transpose(1, 2, 0)).transpose(2, 0, 1)
+    with TeacherCache(tmp_path, TEACHER, form=form) as cache:
+        cache.write({"k": {"embedding": channels_last}})
+        np.testing.assert_allclose(cache.read(["k"])[0]["embedding"], array, atol=0.03)
+
+
 def test_the_cost_of_a_form_is_what_the_cache_does(tmp_path):
     array = noise(4, 8, 8)
     for form, bits in (("half", 16), ("compact", 8)):
