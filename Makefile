@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 PYTEST ?=
 RUN := .venv/bin/python
 READY := .venv/.ready
+LABEL := .venv/.label
 
 .PHONY: help demo test test-all lint format clean
 .DEFAULT_GOAL := help
@@ -18,13 +19,13 @@ help:  ## this list
 demo: $(READY)  ## outline structures in the pictures of demo/ and make a page to look at
 	$(RUN) -m monai_effsam.cli demo
 
-test: $(READY)  ## the tests, a few minutes on two cores
+test: $(LABEL)  ## the tests, a few minutes on two cores
 	$(RUN) -m pytest -m "not slow" $(PYTEST)
 
-test-all: $(READY)  ## all tests, also the slow ones
+test-all: $(LABEL)  ## all tests, also the slow ones
 	$(RUN) -m pytest $(PYTEST)
 
-lint: $(READY)  ## ruff and mypy, changing nothing
+lint: $(LABEL)  ## ruff and mypy, changing nothing
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
@@ -43,4 +44,11 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv; the first time takes a few minutes."
 	$(RUN) -m pip install -q -c constraints.txt torch
 	$(RUN) -m pip install -q -c constraints.txt -e '.[dev,train,export]'
+	@touch $@
+
+# monailabel: some of what it needs is built from source, which must see the torch that is there
+$(LABEL): $(READY)
+	@echo "Installing MONAI Label, for its tests; a few minutes more."
+	$(RUN) -m pip install -q -c constraints.txt setuptools wheel hatchling editables
+	$(RUN) -m pip install -q -c constraints.txt --no-build-isolation -e '.[label]'
 	@touch $@
