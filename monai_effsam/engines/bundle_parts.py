@@ -71,12 +71,14 @@ def bundle_weights(network: EspMedSam, bundle_root: Path | str) -> EspMedSam:
     return network
 
 
-def modality_choices(first: str, known: Sequence[str] = MODALITIES) -> list[str]:
-    """All modalities, the chosen one first: what a viewer offers.
+def modality_choices(first: str | None, known: Sequence[str] = MODALITIES) -> list[str]:
+    """All modalities, the chosen one first: what a viewer offers. Without a choice the first is empty.
 
     Raises:
         UnknownNameError: `first` is none of them.
     """
+    if not first:
+        return ["", *known]
     check_modality(first, known)
     return [first, *(name for name in known if name != first)]
 

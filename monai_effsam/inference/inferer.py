@@ -91,21 +91,20 @@ class PromptedInferer(Inferer):
     """Mask logits of what a box or points show, in one picture.
 
     Args:
-        box: (x0, y0, x1, y1) in pixels of the picture, used where a call does not bring prompts.
+        box: (x0, y0, x1, y1) in pixels of the picture, or the like as text, used where a call does not bring prompts.
         points: (x, y) each, likewise.
         labels: 1 inside, 0 outside, one a point; all inside by default.
     """
 
     def __init__(
         self,
-        box: Sequence[float] | None = None,
+        box: Sequence[float] | str | None = None,
         points: Sequence[Sequence[float]] | None = None,
         labels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         places = tuple((float(x), float(y)) for x, y in points or ())
-        corners = None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-        self.prompts = Prompts(places, (1,) * len(places) if labels is None else tuple(labels), corners)
+        self.prompts = Prompts(places, (1,) * len(places) if labels is None else tuple(labels), _corners(box))
 
     def __call__(
         self,
@@ -121,7 +120,7 @@ class PromptedInferer(Inferer):
         Args:
             inputs: one picture as its `ImageSpec` wants it.
             network: a `PromptableSam`.
-            fitted: of `FitToSpecd`, alone or as a batch of one.
+            fitted: of `FitToSpecd`, alone or as a batch of one; None where the tensor's `meta` carries it.
             prompts: `Prompts` in pixels of the picture, alone or as a batch of one; None for the inferer's own.
             args: ignored, for MONAI's sake.
             kwargs: ignored, for MONAI's sake.
@@ -135,7 +134,7 @@ class PromptedInferer(Inferer):
             raise UsageError(
                 f"PromptedInferer: input has shape {tuple(inputs.shape)}, expected (1, 3, S, S). Prompt one 2D image."
             )
-        place = _alone(fitted)
+        place = _alone(fitted) or getattr(inputs, "meta", {}).get("fitted")
         if not isinstance(place, Fitted):
             raise UsageError(
                 f"PromptedInferer: fitted is {type(place).__name__}, expected what FitToSpecd leaves. Hand it in."
@@ -150,6 +149,18 @@ class PromptedInferer(Inferer):
         points, labels, boxes = tensors
         encoded = network.encode(image.contiguous(memory_format=torch.channels_last))
         return network.decode(encoded, points=points, labels=labels, boxes=boxes).mask_logits[:, 0]
+
+
+def _corners(box: Sequence[float] | str | None) -> tuple[float, float, float, float] | None:
+    """A box as four numbers; None for none, or for the empty text of a viewer's option."""
+    values = box.replace(",", " ").split() if isinstance(box, str) else box
+    if values is None or len(values) == 0:
+        return None
+    try:
+        x0, y0, x1, y1 = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise UsageError(f"PromptedInferer: box is {box!r}, expected x0,y0,x1,y1 in pixels.") from None
+    return x0, y0, x1, y1
 
 
 def _alone(value: Any) -> Any:

@@ -63,6 +63,7 @@ def test_images_of_a_folder_become_items(tmp_path):
 
 def test_the_chosen_modality_comes_first():
     assert modality_choices("b", ("a", "b", "c")) == ["b", "a", "c"]
+    assert modality_choices(None, ("a", "b")) == ["", "a", "b"]
     with pytest.raises(UnknownNameError, match="modality 'd' is unknown, expected one of a, b"):
         modality_choices("d", ("a", "b"))
 

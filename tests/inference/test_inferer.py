@@ -95,6 +95,20 @@ def test_prompts_of_a_call_go_before_the_inferer_s_own(prompted, tmp_path):
     assert found.shape == (1, 1, 16, 16)
 
 
+def test_a_viewer_hands_on_the_tensor_alone_and_writes_the_box_as_text(tmp_path, prompted):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 80), 90, np.uint8))
+    item = FitToSpecd("image", {"": ImageSpec(64)}, carry=True)({"image": str(tmp_path / "a.png")})
+    expected = PromptedInferer(box=[10, 5, 60, 30])(item["image"][None], prompted, item["image_fitted"])
+    for text in ("10,5,60,30", " 10, 5 60 30.0"):
+        found = PromptedInferer(box=text)(item["image"][None], prompted)
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(UsageError, match="no prompt is given"):
+        PromptedInferer(box="")(item["image"][None], prompted)
+    for wrong in ("10,5,60", "a,b,c,d", [1, 2, 3]):
+        with pytest.raises(UsageError, match="expected x0,y0,x1,y1 in pixels"):
+            PromptedInferer(box=wrong)
+
+
 def test_what_cannot_be_prompted_is_refused(prompted):
     inferer, image = PromptedInferer(box=[1, 1, 2, 2]), torch.zeros(1, 3, 64, 64)
     with pytest.raises(UsageError, match="network is Identity, expected PromptableSam"):

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
@@ -67,6 +68,7 @@ class FitToSpecd(MapTransform):
         modality: of items that do not name theirs under "modality"; of a list, the first (a viewer's list of
             choices); None takes what the file itself says.
         ct_window: preset of `data.io.CT_WINDOWS`.
+        carry: also leave `Fitted` in the tensor's `meta`, for callers that hand on the tensor alone (MONAI Label).
         allow_missing_keys: pass over items without a key.
 
     Raises:
@@ -82,9 +84,11 @@ class FitToSpecd(MapTransform):
         modality: str | Sequence[str] | None = None,
         *,
         ct_window: str = "soft_tissue",
+        carry: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.carry = carry
         self.specs = dict(specs)
         self.modality = first_choice(modality)
         self.ct_window = ct_window
@@ -109,8 +113,10 @@ class FitToSpecd(MapTransform):
             spec = spec_of(self.specs, modality)
             placed = [apply_spec(image.rgb(i), spec) for i in range(len(image))]
             tensor = torch.from_numpy(np.stack([array for array, _ in placed], axis=1))  # (3, N, S, S)
-            out[key] = tensor if image.is_volume or len(image) > 1 else tensor[:, 0]
-            out[f"{key}_fitted"] = Fitted(image, placed[0][1], modality or "")
+            tensor = tensor if image.is_volume or len(image) > 1 else tensor[:, 0]
+            fitted = Fitted(image, placed[0][1], modality or "")
+            out[key] = MetaTensor(tensor, meta={"fitted": fitted}) if self.carry else tensor
+            out[f"{key}_fitted"] = fitted
             out["modality"] = modality or ""
         return out
 
@@ -247,14 +253,16 @@ def first_choice(value: str | Sequence[str] | None) -> str | None:
 def collate_one(items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
     """A batch of one item, since images differ in size and depth; what is no tensor is put in a list.
 
-    Objects such as `Fitted` are wrapped in arrays without axes, which `decollate_batch` unwraps.
+    Objects such as `Fitted` are wrapped in arrays without axes, which `decollate_batch` unwraps. The `meta` of tensors
+    is left behind.
 
     Raises:
         UsageError: more than one item.
     """
     if len(items) != 1:
         raise UsageError(f"collate_one: {len(items)} items in a batch, expected 1. Set batch_size to 1.")
-    return {k: v[None] if isinstance(v, Tensor) else [_wrapped(v)] for k, v in items[0].items()}
+    plain = {k: v.as_tensor() if isinstance(v, MetaTensor) else v for k, v in items[0].items()}
+    return {k: v[None] if isinstance(v, Tensor) else [_wrapped(v)] for k, v in plain.items()}
 
 
 def _wrapped(value: Any) -> Any:
