@@ -168,7 +168,11 @@ class LabellingApp(MONAILabelApp):  # type: ignore[misc]
         raise MONAILabelException(MONAILabelError.INVALID_INPUT, "image: there is none of this id.")
 
     def _upload_folders(self) -> list[Path]:
-        folders = [Path(self.app_dir) / "uploads", Path(self.app_dir) / "sessions", Path(tempfile.gettempdir())]
+        folders = [
+            Path(self.app_dir) / "uploads",
+            Path(self.app_dir) / "sessions",
+            Path(tempfile.gettempdir()),
+        ]
         if self._sessions is not None:
             folders.append(Path(self._sessions.store_path))
         return [folder.resolve() for folder in folders]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ class PlainAutomatic(InferTask):  # type: ignore[misc]
         mask = np.zeros_like(found.mask)
         for number, target in enumerate(present, 1):
             mask[found.mask == target.value] = number
-        handle = tempfile.NamedTemporaryFile(suffix=".nrrd", delete=False)
-        handle.close()
+        handle, path = tempfile.mkstemp(suffix=".nrrd")
+        os.close(handle)
         volume = itk.image_from_array(mask if len(mask) > 1 else mask[0])
-        itk.imwrite(volume, handle.name)
+        itk.imwrite(volume, path)
         names = {target.name: number for number, target in enumerate(present, 1)}
-        return handle.name, {"latencies": found.ms, "label_names": names}
+        return path, {"latencies": found.ms, "label_names": names}

@@ -61,7 +61,10 @@ def _status_of(error: BaseException) -> int:
     name = type(error).__name__  # those of MONAI Label, by name: it need not be imported here
     if name in {"ImageNotFoundException", "LabelNotFoundException"}:
         return 404
-    if name == "MONAILabelException" and getattr(getattr(error, "error", None), "name", "") == "INVALID_INPUT":
+    if (
+        name == "MONAILabelException"
+        and getattr(getattr(error, "error", None), "name", "") == "INVALID_INPUT"
+    ):
         return 400
     return 500
 

@@ -84,7 +84,7 @@ class Guard:
             limit = self._limit(scope)
             _check_length(headers, limit)
             await self._app(scope, _counted(receive, limit), send_on)
-        except Exception as error:  # noqa: BLE001  the last door: a client gets one line whatever happens
+        except Exception as error:
             if begun:
                 raise
             await answer_error(error)(scope, receive, send_on)
@@ -93,13 +93,17 @@ class Guard:
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         named = {urlsplit(origin).hostname for origin in self._settings.origins}
         if self._local and not is_loopback(host) and host not in named:
-            raise Refusal(400, "host: the server serves this machine only. Open it as 127.0.0.1 or localhost.")
+            raise Refusal(
+                400, "host: the server serves this machine only. Open it as 127.0.0.1 or localhost."
+            )
 
     def _check_origin(self, headers: Headers, origin: str) -> None:
         own = urlsplit(origin).netloc == headers.get("host") if origin else True
         site = headers.get("sec-fetch-site", "same-origin")
         if (not own and origin not in self._settings.origins) or (not origin and site == "cross-site"):
-            raise Refusal(403, "origin: pages of other sites may not call this server. Name theirs with --origin.")
+            raise Refusal(
+                403, "origin: pages of other sites may not call this server. Name theirs with --origin."
+            )
 
     def _limit(self, scope: Scope) -> int:
         """The largest body that a path takes [bytes]."""
@@ -136,7 +140,9 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> Refusal:
-    return Refusal(413, f"body: is too large, expected at most {limit >> 20} MiB here.", {"Connection": "close"})
+    return Refusal(
+        413, f"body: is too large, expected at most {limit >> 20} MiB here.", {"Connection": "close"}
+    )
 
 
 def _with_headers(given: Any, origin: str) -> list[tuple[bytes, bytes]]:

@@ -9,7 +9,16 @@ from pathlib import PurePosixPath
 
 from monai_effsam.labelling.server.errors import Refusal
 
-__all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "TAGS", "check_known", "check_new_id", "check_session", "check_tag", "suffix_of"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LABEL_SUFFIXES",
+    "TAGS",
+    "check_known",
+    "check_new_id",
+    "check_session",
+    "check_tag",
+    "suffix_of",
+]
 
 TAGS = ("final", "original")
 """Of labels: by people, by a model."""
@@ -31,7 +40,8 @@ def check_new_id(name: str) -> str:
     """
     if not _NEW_ID.fullmatch(name) or ".." in name:
         raise Refusal(
-            400, "image: the id may hold letters, digits, '.', '_' and '-', and begins with none of '.-'. Rename it."
+            400,
+            "image: the id may hold letters, digits, '.', '_' and '-', and begins with none of '.-'. Rename it.",
         )
     return name
 

@@ -125,7 +125,12 @@ def _like(value: Any, default: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e9
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) < 1e9
+    )
 
 
 def _is_name(value: Any, most: int = 64) -> bool:
@@ -137,7 +142,11 @@ def _is_numbers(value: Any, most: int = 1 << 14) -> bool:
 
 
 def _is_points(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 4096 and all(_is_numbers(p, 3) and len(p) >= 2 for p in value)
+    return (
+        isinstance(value, list)
+        and len(value) <= 4096
+        and all(_is_numbers(p, 3) and len(p) >= 2 for p in value)
+    )
 
 
 def _is_label_info(value: Any) -> bool:

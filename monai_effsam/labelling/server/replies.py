@@ -57,7 +57,11 @@ def file_reply(path: Path, name: str | None = None) -> FileResponse:
 def without_paths(value: Any) -> Any:
     """A copy of JSON-like data without the keys that hold paths, and with file names where a text is a path."""
     if isinstance(value, Mapping):
-        return {key: without_paths(one) for key, one in value.items() if key not in {"path", "file", "bundle_path"}}
+        return {
+            key: without_paths(one)
+            for key, one in value.items()
+            if key not in {"path", "file", "bundle_path"}
+        }
     if isinstance(value, list | tuple):
         return [without_paths(one) for one in value]
     if isinstance(value, str) and len(value) > 1 and PurePath(value).is_absolute():

@@ -113,8 +113,12 @@ class ServerSettings:
     pacs_login: tuple[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.token is not None and (len(self.token) < 16 or not self.token.isascii() or not self.token.isprintable()):
-            raise UsageError("token: is shorter than 16 plain characters, expected one that nobody can guess.")
+        if self.token is not None and (
+            len(self.token) < 16 or not self.token.isascii() or not self.token.isprintable()
+        ):
+            raise UsageError(
+                "token: is shorter than 16 plain characters, expected one that nobody can guess."
+            )
         if self.token is not None and self.oidc is not None:
             raise UsageError("token: is given together with a provider of users, expected one of the two.")
         if not is_loopback(self.host) and not self.has_login and not self.insecure:
@@ -124,7 +128,11 @@ class ServerSettings:
             )
         for origin in self.origins:
             parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+            if (
+                parts.scheme not in {"http", "https"}
+                or not parts.netloc
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
                 raise UsageError(f"origin is '{origin}', expected one like https://viewer.example:8443.")
 
     @property

@@ -13,9 +13,9 @@ from monai_effsam.labelling.server.auth import Gate
 from monai_effsam.labelling.server.errors import Refusal
 from monai_effsam.labelling.server.jobs import Jobs
 from monai_effsam.labelling.server.names import check_known
-from monai_effsam.labelling.server.turns import InferenceQueue
 from monai_effsam.labelling.server.sessions import SessionStore
 from monai_effsam.labelling.server.settings import ServerSettings
+from monai_effsam.labelling.server.turns import InferenceQueue
 
 if TYPE_CHECKING:
     from monai_effsam.labelling.app import LabellingApp

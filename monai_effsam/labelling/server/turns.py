@@ -36,7 +36,9 @@ class InferenceQueue:
             Refusal: 429, too many wait already.
         """
         if self._inside >= self._most:
-            raise Refusal(429, "inference: too many requests wait already. Try again in a moment.", {"Retry-After": "2"})
+            raise Refusal(
+                429, "inference: too many requests wait already. Try again in a moment.", {"Retry-After": "2"}
+            )
         if self._limiter is None:  # it belongs to the event loop that is running now
             self._limiter = anyio.CapacityLimiter(self._running)
         self._inside += 1

@@ -14,7 +14,13 @@ from starlette.responses import Response
 
 from monai_effsam.labelling.server.auth import Role, require
 from monai_effsam.labelling.server.errors import Refusal
-from monai_effsam.labelling.server.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, check_new_id, check_tag, suffix_of
+from monai_effsam.labelling.server.names import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    check_new_id,
+    check_tag,
+    suffix_of,
+)
 from monai_effsam.labelling.server.parameters import label_parameters, read_object
 from monai_effsam.labelling.server.replies import file_reply, json_reply, without_paths
 from monai_effsam.labelling.server.state import ServerState
@@ -163,7 +169,9 @@ def _image_info(given: dict[str, Any]) -> dict[str, Any]:
     """Plain values about an image; what the store and the strategies keep there is theirs."""
     theirs = {"ts", "name", "path", "strategy", "user", "checksum"}
     found = {key: value for key, value in given.items() if key not in theirs}
-    plain = all(isinstance(value, str | int | float | bool) and len(str(value)) <= 1024 for value in found.values())
+    plain = all(
+        isinstance(value, str | int | float | bool) and len(str(value)) <= 1024 for value in found.values()
+    )
     if not plain or len(found) > _INFO_KEYS:
         raise Refusal(400, "params: expected a few plain values about the image.")
     return found

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""/auth and /login: tokens for Slicer, a cookie for browsers. Without a log-in none of them exists, as Slicer expects."""
+"""/auth and /login: tokens for Slicer, a cookie for browsers. Without a log-in neither exists, as Slicer expects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from monai_effsam.labelling.server.replies import json_reply
 __all__ = ["login_router"]
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>effsam label: log in</title>
-<style>body{font:16px system-ui;margin:15vh auto;max-width:20em}input,button{font:inherit;width:100%;margin:.3em 0}</style>
+<style>body{font:16px system-ui;margin:15vh auto;max-width:20em}
+input,button{font:inherit;width:100%;margin:.3em 0}</style>
 <h1>Log in</h1><form method="post" action="auth/session">
 <label>User <input name="username" autocomplete="username"></label>
 <label>Password or token <input name="password" type="password" autocomplete="current-password" required></label>

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from pickle import UnpicklingError
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, UploadFile

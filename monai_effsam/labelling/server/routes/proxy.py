@@ -24,13 +24,13 @@ __all__ = ["check_dicom_path", "proxy_router"]
 
 _UID = r"[0-9](?:[0-9.]{0,62}[0-9])?"
 _BULK = r"(?:/bulk(?:data)?(?:/[0-9A-Za-z]{1,32}){1,8})?"
+_FRAMES = r"frames/[0-9]{1,6}(?:,[0-9]{1,6}){0,63}(?:/(?:rendered|thumbnail))?"
 _PATHS = (
     r"(?:studies|series|instances)",
     rf"studies/{_UID}(?:/(?:metadata|series|instances|rendered|thumbnail))?",
     rf"studies/{_UID}/series/{_UID}(?:/(?:metadata|instances|rendered|thumbnail))?",
     rf"studies/{_UID}/series/{_UID}/instances/{_UID}(?:/(?:metadata|rendered|thumbnail|frames))?",
-    rf"studies/{_UID}/series/{_UID}/instances/{_UID}/frames/[0-9]{{1,6}}(?:,[0-9]{{1,6}}){{0,63}}"
-    r"(?:/(?:rendered|thumbnail))?",
+    rf"studies/{_UID}/series/{_UID}/instances/{_UID}/{_FRAMES}",
     rf"studies/{_UID}/series/{_UID}/instances/{_UID}{_BULK}",
     rf"(?:studies/{_UID}/)?bulkdata(?:/[0-9A-Za-z.]{{1,64}}){{1,8}}",
 )

@@ -30,7 +30,10 @@ def train_router(state: ServerState) -> APIRouter:
     @router.post("/", dependencies=admin)
     def train_all(params: Annotated[dict[str, Any] | None, Body()] = None) -> Response:
         given = {name: (params or {}).get(name) for name in state.app.trainers}
-        jobs = {name: _submit(state, name, one if isinstance(one, dict) else {}, True) for name, one in given.items()}
+        jobs = {
+            name: _submit(state, name, one if isinstance(one, dict) else {}, True)
+            for name, one in given.items()
+        }
         return json_reply({name: {"result": job.to_json(), "detail": None} for name, job in jobs.items()})
 
     @router.post("/{model}", dependencies=admin)
@@ -64,7 +67,8 @@ def _submit(state: ServerState, name: str, params: dict[str, Any], enqueue: bool
         raise Refusal(404, "trainer: there is none of this name; GET /info/ lists them.")
     request = {"model": name, **config_parameters(params, trainer.config())}
     return state.training.submit(
-        Job(without_paths(request), lambda: state.app.train(request), lambda: _cancel(trainer)), enqueue=enqueue
+        Job(without_paths(request), lambda: state.app.train(request), lambda: _cancel(trainer)),
+        enqueue=enqueue,
     )
 
 
