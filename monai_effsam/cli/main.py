@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = {
     "export": Command("monai_effsam.cli.export", "write a model as ONNX and OpenVINO graphs"),
     "profile": Command("monai_effsam.cli.profile", "print where the time of a picture goes"),
     "models": Command("monai_effsam.cli.models", "write a model card, or check a file of weights"),
+    "label": Command("monai_effsam.cli.label", "serve the models to 3D Slicer and OHIF, and learn from them"),
     "demo": Command("monai_effsam.cli.demo", "segment the pictures of the demo and show them on a page"),
     "targets": Command(
         "monai_effsam.cli.targets", "print what can be outlined, with mask values and colours"
