@@ -44,10 +44,23 @@ class SelfPromptingStep(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Loss terms of a batch; `loss` is what to minimise."""
-        image, label, known = batch.image, batch.label, batch.known
+        image = batch.image
         modality = torch.full((len(image),), batch.modality, device=image.device)
-        encoded = self.network.encode(image, modality)
-        found = self.network.decode(encoded, batch.modality)
+        return self.losses(self.network.encode(image, modality), batch.label, batch.known, batch.modality, step)
+
+    def losses(
+        self, encoded: Encoded, label: Tensor, known: Tensor, modality: int, step: int
+    ) -> dict[str, Tensor]:
+        """Loss terms of images that are encoded already.
+
+        Args:
+            encoded: of B images of one modality.
+            label: (B, T_m, H, W), 0 or 1.
+            known: (B, T_m) bool.
+            modality: index.
+            step: number of the step; with the seed it decides what the simulated user does.
+        """
+        found = self.network.decode(encoded, modality)
         terms = self.loss(
             found.mask_logits, found.patch_logits, found.presence_logits, found.quality, label, known
         )
@@ -56,7 +69,7 @@ class SelfPromptingStep(nn.Module):
         if random.rand() < self.prompted_share:
             prompts = simulate_prompts(label.cpu(), known.cpu(), random)
             if prompts.valid.any():
-                prompted = self._prompted(encoded, batch.modality, prompts, found.mask_logits, random)
+                prompted = self._prompted(encoded, modality, prompts, found.mask_logits, random)
                 out["loss"] = out["loss"] + prompted
                 out["prompted"] = prompted.detach()
         return out

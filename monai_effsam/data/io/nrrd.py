@@ -15,7 +15,7 @@ from monai_effsam.data.io.nifti import volume_to_uint8
 from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
 
-__all__ = ["read_nrrd"]
+__all__ = ["load_nrrd", "read_nrrd"]
 
 
 def read_nrrd(source: Source, ct_window: str, modality: str | None) -> Image:
@@ -29,7 +29,7 @@ def read_nrrd(source: Source, ct_window: str, modality: str | None) -> Image:
     path = source.path
     try:
         with quiet():
-            values, affine, dimensions = _load(path)
+            values, affine, dimensions = load_nrrd(path)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         if isinstance(error, DataError):
             raise
@@ -59,7 +59,7 @@ def read_nrrd(source: Source, ct_window: str, modality: str | None) -> Image:
     )
 
 
-def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], int]:
+def load_nrrd(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], int]:
     """(X, Y, Z[, 3]) values, (4, 4) affine to RAS, number of dimensions in the file."""
     import itk
 

@@ -146,7 +146,15 @@ class TimmEncoder(ImageEncoder):
 
     def forward(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """(B, 3, H, W), H and W multiples of 32, and (B,) int64 or None -> `Encoded`."""
-        maps = dict(zip(STRIDES, self.trunk(image), strict=True))
+        return self.finish(self.features(image), modality)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The trunk's maps of (B, 3, H, W), fine to coarse; what a training that leaves the trunk alone can keep."""
+        return tuple(self.trunk(image))
+
+    def finish(self, features: Sequence[Tensor], modality: Tensor | None) -> Encoded:
+        """Everything after the trunk: controllers, attention and neck on the maps of `features`."""
+        maps = dict(zip(STRIDES, features, strict=True))
         for stride, expert in self.experts.items() if modality is not None else ():
             x = maps[int(stride)]
             last = x.permute(0, 2, 3, 1)

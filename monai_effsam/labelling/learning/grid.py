@@ -1,0 +1,125 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""A label as a viewer sent it, on the grid of its image: the same grid, a part of it, or another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_effsam.data.io import Image, read_label
+from monai_effsam.errors import DataError
+
+__all__ = ["label_on_grid", "stored_grid"]
+
+_VOLUMES = (".nii", ".nii.gz", ".nrrd")
+_CLOSE = 0.1  # of a voxel
+
+
+def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
+    """A label in the order of its image's slices, (N, H, W) uint8, values untouched.
+
+    A NIfTI or NRRD of another grid (cropped by a viewer, come back from a DICOM Segmentation, drawn on a resampled
+    volume) is taken over by nearest neighbour, by the places of both grids in space. A picture lies at the origin, its
+    pixels 1 mm wide, as viewers have it; a label with its very number of pixels is taken as it is.
+
+    Args:
+        path: a grey picture, a NIfTI or an NRRD.
+        image: from `read_image`.
+
+    Raises:
+        DataError: unreadable, values that are no whole numbers 0..255, a picture of another size, or nothing of what is
+            drawn lies in the image.
+    """
+    if not path.name.lower().endswith(_VOLUMES):
+        return read_label(path, image)
+    values, affine = _volume(path)
+    shape, own = stored_grid(image)
+    if values.shape != shape or not (image.kind == "raster" or _same_place(affine, own, shape)):
+        drawn = bool(values.any())
+        values = _resampled(values, affine, shape, own)
+        if drawn and not values.any():
+            raise DataError(
+                f"{path}: label lies beside its image {image.path.name}, expected it inside. Draw it on this image."
+            )
+    view = getattr(image.geometry, "view", None)
+    slices = values.transpose(2, 1, 0) if view is None else view.slices(values)
+    upright = getattr(image.geometry, "upright", None)
+    if upright is not None:
+        turned = np.asarray(upright(slices))
+        slices = turned if turned.shape[1:] == image.size else slices
+    return np.ascontiguousarray(slices)
+
+
+def stored_grid(image: Image) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """(X, Y, Z) of an image's array as stored, and its affine from indices to RAS [mm].
+
+    Args:
+        image: from `read_image`; a picture or pages lie at the origin with pixels of 1 mm.
+    """
+    geometry: Any = image.geometry
+    if getattr(geometry, "view", None) is not None:
+        count = np.zeros((len(image), *image.size), np.bool_)
+        x, y, z = geometry.view.undo(count).shape
+    else:
+        stored = getattr(geometry, "stored", lambda mask: mask)(np.zeros((len(image), *image.size), np.bool_))
+        z, y, x = stored.shape
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    if hasattr(geometry, "affine"):
+        affine = np.asarray(geometry.affine, float)
+    elif hasattr(geometry, "header"):
+        affine = np.asarray(geometry.header.get_best_affine(), float)
+    return (x, y, z), affine
+
+
+def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(X, Y, Z) values and their affine to RAS."""
+    if path.name.lower().endswith(".nrrd"):
+        from monai_effsam.data.io.nrrd import load_nrrd
+
+        try:
+            values, affine, _ = load_nrrd(path)
+        except RuntimeError as error:  # ITK's, many lines
+            raise DataError(f"{path}: label cannot be read, expected a whole NRRD. Export it again.") from error
+    else:
+        import nibabel
+        from nibabel.filebasedimages import ImageFileError
+
+        try:
+            file = nibabel.load(path)
+            values, affine = np.asarray(file.dataobj), np.asarray(file.affine, float)
+        except (OSError, EOFError, ValueError, ImageFileError) as error:
+            raise DataError(f"{path}: label cannot be read ({error}). Export it again.") from error
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim > 3:
+        raise DataError(f"{path}: label has {values.ndim} dimensions, expected 3. Export a label map.")
+    if values.size and (values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values))):
+        raise DataError(f"{path}: label values are not whole numbers 0..255. Export it as a label map.")
+    return values.reshape((*values.shape, 1, 1)[:3]).astype(np.uint8), affine
+
+
+def _same_place(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether two affines put every corner of an array at the same place."""
+    corners = np.array([[x, y, z, 1.0] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+    off = np.linalg.inv(other) @ one @ corners.T - corners.T
+    return bool(np.abs(off).max() < _CLOSE)
+
+
+def _resampled(
+    values: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    own: NDArray[np.float64],
+) -> NDArray[np.uint8]:
+    """The nearest value of a label at every voxel of another grid, 0 outside."""
+    from scipy.ndimage import affine_transform
+
+    index = np.linalg.inv(affine) @ own
+    padded = np.pad(values, 1)  # else a voxel on the rim loses the half that lies outside its centre
+    out = affine_transform(
+        padded, index[:3, :3], index[:3, 3] + 1, output_shape=shape, order=0, mode="constant", cval=0
+    )
+    return np.asarray(out, np.uint8)

@@ -1,0 +1,310 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""`FolderStore`: a folder of images for MONAI Label, of every format that is read here, safe against kills and crowds.
+
+folder/a.png  b.nii.gz ...        images; the id is the name without its ending
+folder/labels/final/a.nii.gz      labels by tag: `final` a person's, `original` a model's
+folder/datastore_v2.json  .lock   the state, in MONAI Label's own form
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+
+from monai_effsam.data.io.sniff import ENDINGS, stem
+from monai_effsam.errors import DataError, UsageError
+from monai_effsam.labelling.store.folder_files import FolderFiles
+from monai_effsam.labelling.store.state import FolderState, StoredFile, StoredImage, check_id, check_tag
+
+__all__ = ["FINAL", "ORIGINAL", "FolderStore"]
+
+FINAL, ORIGINAL = "final", "original"
+"""Tags of labels: a person's, and a model's that a person may mend."""
+
+
+class FolderStore(Datastore):  # type: ignore[misc]  # no types
+    """Images and labels of a folder.
+
+    Several threads and processes may use one folder. What other programs put in or take away is seen at the next call.
+
+    Args:
+        folder: made where it is missing.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self._files = FolderFiles(Path(folder).resolve())
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._files.folder
+
+    def name(self) -> str:
+        """Of the data set."""
+        return self._files.state().name
+
+    def set_name(self, name: str) -> None:
+        """Change the name."""
+        self._files.change(lambda state: replace(state, name=name))
+
+    def description(self) -> str:
+        """Of the data set."""
+        return self._files.state().description
+
+    def set_description(self, description: str) -> None:
+        """Change the description."""
+        self._files.change(lambda state: replace(state, description=description))
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """Image, label and what is known of both, for each image with a final label."""
+        rows = []
+        for image_id, one in self._files.state().objects.items():
+            label = one.labels.get(FINAL)
+            if label is not None:
+                paths = self.get_image_uri(image_id), self.get_label_uri(image_id, FINAL)
+                image, mask = paths if full_path else (Path(p).name for p in paths)
+                info = {"image": dict(one.image.info), "label": dict(label.info)}
+                rows.append({"image": image, "label": mask, "meta": info})
+        return rows
+
+    def list_images(self) -> list[str]:
+        """Ids of all images."""
+        return list(self._files.state().objects)
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of the images with a label of that tag, final by default."""
+        tag = check_tag(label_tag or FINAL)
+        return [k for k, one in self._files.state().objects.items() if tag in one.labels]
+
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of the images without a label of that tag, final by default."""
+        tag = check_tag(label_tag or FINAL)
+        return [k for k, one in self._files.state().objects.items() if tag not in one.labels]
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Tag -> label id, of one image."""
+        one = self._files.state().objects.get(image_id)
+        return dict.fromkeys(one.labels, image_id) if one else {}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """Label id of an image and tag, empty without one."""
+        return self.get_labels_by_image_id(image_id).get(check_tag(tag), "")
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of an image, empty for an unknown one."""
+        one = self._files.state().objects.get(image_id)
+        return str(self._files.image_path(image_id, one.image).resolve()) if one else ""
+
+    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO | None:
+        """Content of an image, None for an unknown one."""
+        path = self.get_image_uri(image_id)
+        return io.BytesIO(Path(path).read_bytes()) if path else None
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known of an image, its path among it; empty for an unknown one."""
+        one = self._files.state().objects.get(image_id)
+        return {**copy.deepcopy(dict(one.image.info)), "path": self.get_image_uri(image_id)} if one else {}
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of a label, empty for an unknown one."""
+        tag = check_tag(label_tag)
+        label = self._label(label_id, tag)
+        return str(self._files.label_path(label_id, tag, label).resolve()) if label else ""
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO | None:
+        """Content of a label, None for an unknown one."""
+        path = self.get_label_uri(label_id, label_tag)
+        return io.BytesIO(Path(path).read_bytes()) if path else None
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What is known of a label, `label_info` (names of its values) among it; empty for an unknown one."""
+        label = self._label(label_id, check_tag(label_tag))
+        return copy.deepcopy(dict(label.info)) if label else {}
+
+    def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None) -> str:
+        """Copy an image in; one of the same id is replaced and keeps its labels.
+
+        Args:
+            image_id: None or empty for the file's name without its ending.
+            image_filename: path of the file; its ending is kept.
+            image_info: what is known of it.
+
+        Returns:
+            The id.
+
+        Raises:
+            UsageError: the id is no file name, or the ending is none that is read here.
+            DataError: the system refuses to write.
+        """
+        path = Path(image_filename)
+        image_id = check_id(image_id or stem(path))
+        ext = _ending(path)
+        if (
+            image_id + ext in self._files.state().objects
+        ):  # of two files of one name the second goes by all of it
+            raise UsageError(f"image id '{image_id}': {image_id + ext} is another image. Choose another id.")
+        info = {**(image_info or {}), "ts": int(time.time()), "name": image_id + ext}
+        self._files.put_image(image_id, path, StoredFile(ext, info))
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+        """
+        one = self._image(image_id)
+        for tag in one.labels:
+            self.remove_label(image_id, tag)
+        self._files.image_path(image_id, one.image).unlink(missing_ok=True)
+        self._files.change(lambda state: state.with_image(image_id, None))
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any] | None
+    ) -> str:
+        """Copy a label in; on the disk, with its info, when this returns, and never there in half.
+
+        Args:
+            image_id: of its image.
+            label_filename: path of the file; its ending is kept.
+            label_tag: `final`, `original` or another word.
+            label_info: what is known of it; `label_info` holds name and value of each structure.
+
+        Returns:
+            The label's id, which is the image's.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+            UsageError: the tag is no word, or the ending is none that is read here.
+            DataError: the system refuses to write.
+        """
+        tag, path = check_tag(label_tag), Path(label_filename)
+        self._image(image_id)
+        ext = _ending(path)
+        info = {**(label_info or {}), "ts": int(time.time()), "name": image_id + ext}
+        self._files.put_label(image_id, tag, path, StoredFile(ext, info))
+        return image_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label; one that does not exist is no error."""
+        tag = check_tag(label_tag)
+        if label := self._label(label_id, tag):
+            self._files.label_path(label_id, tag, label).unlink(missing_ok=True)
+            self._files.change(lambda s: s.with_label(label_id, tag, None) if label_id in s.objects else s)
+
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Add to what is known of an image.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+        """
+        self._image(image_id)
+        self.update_images_info({image_id: info})
+
+    def update_images_info(self, infos: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add to what is known of many images in one write; images that are gone are passed over.
+
+        Args:
+            infos: id -> what is new.
+        """
+
+        def change(state: FolderState) -> FolderState:
+            objects = dict(state.objects)
+            for image_id in infos.keys() & objects.keys():
+                one = objects[image_id]
+                info = {**one.image.info, **copy.deepcopy(dict(infos[image_id]))}
+                objects[image_id] = StoredImage(StoredFile(one.image.ext, info), one.labels)
+            return replace(state, objects=objects)
+
+        self._files.change(change)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
+        """Add to what is known of a label.
+
+        Raises:
+            LabelNotFoundException: there is no such label.
+        """
+        tag = check_tag(label_tag)
+        if self._label(label_id, tag) is None:
+            raise LabelNotFoundException(f"Label: {label_id} Tag: {tag} not found")
+
+        def change(state: FolderState) -> FolderState:
+            old = state.objects[label_id].labels[tag]
+            return state.with_label(
+                label_id, tag, StoredFile(old.ext, {**old.info, **copy.deepcopy(dict(info))})
+            )
+
+        self._files.change(change)
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A zip of images with final labels and the state; the caller removes it.
+
+        Raises:
+            DataError: there is no final label.
+        """
+        rows = self.datalist()[: limit_cases or None]
+        if not rows:
+            raise DataError(f"{self.folder}: holds no final label, expected at least one. Submit one first.")
+        with (
+            tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file,
+            zipfile.ZipFile(file, "x") as out,
+        ):
+            for row in rows:
+                for part in ("image", "label"):
+                    out.write(row[part], f"{part}/{Path(row[part]).name}")
+            out.writestr("metadata.json", self._files.state().to_bytes())
+        return file.name
+
+    def refresh(self) -> None:
+        """Nothing: every call looks at the files."""
+
+    def status(self) -> dict[str, Any]:
+        """How many images, how many with a final label, how many labels of each tag."""
+        objects = self._files.state().objects
+        tags: dict[str, int] = {}
+        for one in objects.values():
+            for tag in one.labels:
+                tags[tag] = tags.get(tag, 0) + 1
+        return {"total": len(objects), "completed": tags.get(FINAL, 0), "label_tags": tags}
+
+    def json(self) -> dict[str, Any]:
+        """Everything that is known, in MONAI Label's form."""
+        return self._files.state().to_json()
+
+    def _image(self, image_id: str) -> StoredImage:
+        one = self._files.state().objects.get(image_id)
+        if one is None:
+            raise ImageNotFoundException(f"Image {image_id} not found")
+        return one
+
+    def _label(self, label_id: str, tag: str) -> StoredFile | None:
+        one = self._files.state().objects.get(label_id)
+        return one.labels.get(tag) if one else None
+
+
+def _ending(path: Path) -> str:
+    """The file's ending in small letters.
+
+    Raises:
+        UsageError: it is none that is read here.
+    """
+    ending = path.name[len(stem(path)) :].lower()
+    if not ending:
+        raise UsageError(
+            f"{path.name}: has an unknown ending, expected {' '.join(ENDINGS)}. Convert the file."
+        )
+    return ending
