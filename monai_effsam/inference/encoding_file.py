@@ -54,7 +54,9 @@ def unpack_encoding(content: bytes) -> Encoding | None:
         told = json.loads(_metadata(content)["encoding"])
         if told["format"] != _FORMAT:
             return None
-        placement = {k: tuple(v) if isinstance(v, list) else v for k, v in told["placement"].items()}
+        placement: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in told["placement"].items()
+        }
         encoded = _put_together(load(content), told["form"])
         return Encoding(encoded, Placement(**placement), told["modality"], told["slices"], {})
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError):

@@ -3,8 +3,8 @@
 
 import multiprocessing
 import os
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,20 +178,10 @@ def test_threads_and_processes_share_a_folder(tmp_path, processes):
     started = [spawn.Process(target=fill, args=(tmp_path,)) for _ in range(processes)]
     for process in started:
         process.start()
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            fill(tmp_path)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for worker in (*threads, *started):
-        worker.join()
-    assert failed == []
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fill, [tmp_path] * 4))  # raises what a thread raised
+    for process in started:
+        process.join()
     assert [process.exitcode for process in started] == [0] * processes
     assert len(list(tmp_path.iterdir())) == 40
 
