@@ -162,6 +162,13 @@ class EmbeddingCache:
             self._keep(key, found)
         return found
 
+    def __contains__(self, key: str) -> bool:
+        """Whether `get` would most probably find it; counts nothing and moves nothing."""
+        with self._lock:
+            if key in self._kept:
+                return True
+        return self.folder is not None and self._path(key).exists()
+
     def put(self, key: str, encoding: Encoding) -> None:
         """Keep an encoding; one that cannot be written is kept in memory, with a word in the log."""
         self._keep(key, encoding)
