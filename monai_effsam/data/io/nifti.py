@@ -139,6 +139,8 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
         file.seek(0)
         data: Any = gzip.GzipFile(fileobj=file) if packed else file
         header = _header(path, data)
+        if _is_colour_vector(header):
+            return _load_vector(path, header, data)
         shape = _check_shape(path, header)
         if header.get_data_dtype().fields:
             raw = header.raw_data_from_fileobj(data)
@@ -148,6 +150,22 @@ def _load(path: Path) -> tuple[Any, NDArray[Any]]:
     if values.dtype == np.float64 and header.get_data_dtype().itemsize <= 4:
         values = values.astype(np.float32)
     return header, values.reshape(shape)
+
+
+def _is_colour_vector(header: Any) -> bool:
+    """Whether voxels are 8-bit RGB or RGBA vectors, as ITK and SimpleITK write colour: (X, Y, Z, 1, 3)."""
+    shape = header.get_data_shape()
+    return len(shape) == 5 and shape[3] == 1 and shape[4] in (3, 4) and header.get_data_dtype() == np.uint8
+
+
+def _load_vector(path: Path, header: Any, file: Any) -> tuple[Any, NDArray[Any]]:
+    """As `_load`; the header comes back as that of a plain volume, for the mask. Transparency is not read."""
+    x, y, z = (int(n) for n in header.get_data_shape()[:3])
+    check_size(path, x * y * z // max(1, max(x, y, z)), 1, max(x, y, z), 4)
+    values = np.asarray(header.raw_data_from_fileobj(file)).reshape(header.get_data_shape())
+    header.set_data_shape((x, y, z))
+    header.set_intent("none")
+    return header, values[:, :, :, 0, :3]
 
 
 def _header(path: Path, file: IO[bytes]) -> Any:

@@ -1,0 +1,242 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""From a request on an image to a mask: models, caches and the image shelf, shared by all threads of a server.
+
+Nothing about a user is kept between requests; what is kept (pixels, encodings) is found by content and never changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_effsam.data.io import Image
+from monai_effsam.errors import UsageError
+from monai_effsam.inference.answers import Decoding, results_of
+from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.inference.model_path import default_model_path, shipped_models
+from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.labelling.images import ImageShelf, OpenedImage
+from monai_effsam.labelling.models import EncodingDesk, ServedModel
+from monai_effsam.labelling.prompting import prompts_of, slice_of
+from monai_effsam.labelling.requests import Clicks
+from monai_effsam.targets import OBJECT, Target, find_targets, targets_of
+
+__all__ = ["LabellingAnswer", "LabellingService"]
+
+logger = logging.getLogger(__name__)
+
+PROMPTED_MODEL = "kd_sam"
+"""Bundle that answers clicks where no other is named."""
+
+
+@dataclass(frozen=True)
+class LabellingAnswer:
+    """The answer to one request.
+
+    Args:
+        opened: the image, read.
+        mask: (N, H, W) uint8 in reading order, `values`.
+        values: name -> value of the classes that the mask shows, in ascending order.
+        quality: name -> the model's own estimate of IoU, 0..1, also of targets that were looked for and not found.
+        seconds: time spent, by stage.
+    """
+
+    opened: OpenedImage
+    mask: NDArray[np.uint8]
+    values: dict[str, int]
+    quality: dict[str, float]
+    seconds: dict[str, float]
+
+    @property
+    def image(self) -> Image:
+        """The image that `mask` lies on."""
+        return self.opened.image
+
+
+class LabellingService:
+    """Answers requests of many users at once.
+
+    Args:
+        model: self-prompting model: a path, or a segmenter that is open; None for the one that ships.
+        prompted_model: the model for clicks and boxes; None for the one that ships.
+        modality: of images that do not tell theirs.
+        cache: of encodings; None for one in memory.
+        shelf: of images; None for one of the usual size.
+        device: where networks compute.
+
+    Raises:
+        WeightsError: a model is missing or cannot be loaded.
+        UnknownNameError: the model does not know the modality.
+    """
+
+    def __init__(
+        self,
+        model: Path | Segmenter | None = None,
+        prompted_model: Path | Segmenter | None = None,
+        *,
+        modality: str | None = None,
+        cache: EmbeddingCache | None = None,
+        shelf: ImageShelf | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.modality, self._device = modality or None, device
+        self.cache = cache or EmbeddingCache()
+        self.shelf = shelf or ImageShelf()
+        self._desk = EncodingDesk(self.cache)
+        self._automatic = self._opened(model if model is not None else default_model_path())
+        self._prompted = self._opened(
+            prompted_model
+            if prompted_model is not None
+            else shipped_models().get(PROMPTED_MODEL, self._automatic)
+        )
+        if self.modality is not None:
+            self._automatic.segmenter.modality_index(self.modality)
+
+    def _opened(self, model: Path | Segmenter | ServedModel) -> ServedModel:
+        if isinstance(model, ServedModel):
+            return model
+        return (
+            ServedModel.of(model) if isinstance(model, Segmenter) else ServedModel.open(model, self._device)
+        )
+
+    @property
+    def model(self) -> ServedModel:
+        """The model that prompts itself, of this moment."""
+        return self._automatic
+
+    @property
+    def prompted_model(self) -> ServedModel:
+        """The model for clicks and boxes, of this moment."""
+        return self._prompted
+
+    def use_model(self, path: Path) -> None:
+        """Answer with another model from now on; requests under way finish with the one that they began with.
+
+        A promptable model takes the place of the one for clicks, a self-prompting one that of the other.
+
+        Raises:
+            WeightsError: no model, or one that cannot be loaded; the old one stays.
+            UnknownNameError: it does not know the modality of this service.
+        """
+        new = ServedModel.open(path, self._device)
+        if new.segmenter.promptable:
+            self._prompted = new
+            return
+        if self.modality is not None:
+            new.segmenter.modality_index(self.modality)
+        self._automatic = new
+
+    def targets(self, modality: str | None = None) -> tuple[Target, ...]:
+        """What the automatic task outlines: targets of a modality or of this service's, else of all, each name once."""
+        table, known = self._automatic.segmenter.model.targets, modality or self.modality
+        if known is not None:
+            return targets_of(known, table)
+        return tuple({target.name: target for target in table}.values())
+
+    def automatic(
+        self, path: Path, *, modality: str | None = None, targets: Sequence[str] | None = None
+    ) -> LabellingAnswer:
+        """Outline the targets of an image's modality, without a prompt.
+
+        Args:
+            path: of the image.
+            modality: what the store knows; a DICOM file's own word comes first, this service's last.
+            targets: names of those wanted, of all by default.
+
+        Raises:
+            DataError: the image cannot be read.
+            UnknownNameError: no such modality or target.
+            UsageError: nobody knows the modality, or a target is of another.
+        """
+        start = time.perf_counter()
+        model = self._automatic
+        opened = self.shelf.open(path, modality or self.modality)
+        image, known = opened.image, self._modality_of(model, opened.image, modality)
+        ms = {"read": (time.perf_counter() - start) * 1000}
+        if known is None:
+            raise UsageError(
+                f"{image.name}: modality is unknown, expected one of {', '.join(model.segmenter.modalities)}. "
+                "Start the server with --modality."
+            )
+        mask = np.zeros((len(image), *image.size), np.uint8)
+        parts: list[Decoding] = []
+        for index in range(len(image)):
+            encoding = self._desk.encoding(model, opened, index, known, ms)
+            part = model.segmenter.decode(encoding, targets=targets)
+            mask[index] = part.mask[0]
+            parts.append(part)
+            for stage, spent in part.ms.items():
+                ms[stage] = ms.get(stage, 0.0) + spent
+        found = results_of(image, mask, parts)
+        return LabellingAnswer(
+            opened,
+            mask,
+            {result.name: result.value for result in sorted(found, key=lambda r: r.value) if result.found},
+            {result.name: round(result.quality, 4) for result in found},
+            _seconds(ms, start),
+        )
+
+    def prompted_2d(
+        self, path: Path, clicks: Clicks, *, modality: str | None = None, label: str | None = None
+    ) -> LabellingAnswer:
+        """Outline what clicks and a box show in one slice across the last axis of the file.
+
+        Args:
+            path: of the image.
+            clicks: points of other slices than the one looked at are passed over.
+            modality: as of `automatic`; may stay unknown.
+            label: what the user calls it.
+
+        Raises:
+            DataError: the image cannot be read.
+            UsageError: a slice or a prompt outside of the image.
+        """
+        start = time.perf_counter()
+        model = self._prompted
+        opened = self.shelf.open(path, modality or self.modality).along_k
+        image, known = opened.image, self._modality_of(model, opened.image, modality)
+        ms = {"read": (time.perf_counter() - start) * 1000}
+        mask = np.zeros((len(image), *image.size), np.uint8)
+        quality: dict[str, float] = {}
+        name = label or OBJECT.name
+        index = slice_of(image, clicks)
+        prompts = None if index is None else prompts_of(image, clicks, index)
+        if index is not None and prompts is not None:
+            encoding = self._desk.encoding(model, opened, index, known, ms)
+            part = model.segmenter.decode(encoding, targets=_asked(model, known, label), prompts=prompts)
+            name = label or part.targets[0].name
+            np.copyto(mask[index], 1, where=part.mask[0] > 0)
+            quality[name] = round(float(part.quality[0, 0]), 4)
+            ms.update(part.ms)
+        return LabellingAnswer(opened, mask, {name: 1} if mask.any() else {}, quality, _seconds(ms, start))
+
+    def _modality_of(self, model: ServedModel, image: Image, modality: str | None) -> str | None:
+        """What the file says, else the store, else whoever started the server; only what the model knows."""
+        told = (image.modality, modality, self.modality)
+        return next((name for name in told if name in model.segmenter.modalities), None)
+
+
+def _asked(model: ServedModel, modality: str | None, label: str | None) -> tuple[str, ...] | None:
+    """The model's target of a label, if it has one; a self-prompting model outlines nothing else.
+
+    Raises:
+        UnknownNameError: a self-prompting model has no such target.
+    """
+    table = model.segmenter.model.targets
+    if not model.segmenter.promptable:
+        own = targets_of(str(modality), table)
+        return tuple(t.name for t in (find_targets([label], str(modality), table) if label else own[:1]))
+    known = label is not None and any(t.name == label and modality in (None, t.modality) for t in table)
+    return (str(label),) if known else None
+
+
+def _seconds(ms: dict[str, float], start: float) -> dict[str, float]:
+    """Stages in seconds, and all of it."""
+    stages = {stage: round(spent / 1000, 4) for stage, spent in ms.items()}
+    return {**stages, "total": round(time.perf_counter() - start, 4)}
