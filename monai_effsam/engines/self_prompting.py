@@ -46,7 +46,9 @@ class SelfPromptingStep(nn.Module):
         """Loss terms of a batch; `loss` is what to minimise."""
         image = batch.image
         modality = torch.full((len(image),), batch.modality, device=image.device)
-        return self.losses(self.network.encode(image, modality), batch.label, batch.known, batch.modality, step)
+        return self.losses(
+            self.network.encode(image, modality), batch.label, batch.known, batch.modality, step
+        )
 
     def losses(
         self, encoded: Encoded, label: Tensor, known: Tensor, modality: int, step: int

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monailabel.config import settings as stock_settings
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from monai_effsam.errors import UsageError
+from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.labelling.service import LabellingService
+from monai_effsam.labelling.store.folder import FolderStore
+from monai_effsam.labelling.tasks import inference_tasks
 
 __all__ = ["CONF_KEYS", "LabellingApp"]
 
@@ -32,7 +34,7 @@ CONF_KEYS: Mapping[str, str] = {
 """What `--conf` may hold, and what it means."""
 
 _STOCK_KEYS = frozenset({"server_mode", "models", "name"})
-_EXTENSIONS = ("*.nii.gz", "*.nii", "*.nrrd", "*.jpg", "*.jpeg", "*.png", "*.bmp", "*.tif", "*.tiff")
+_CACHE_MB = 4096
 
 
 class LabellingApp(MONAILabelApp):  # type: ignore[misc]
@@ -51,6 +53,7 @@ class LabellingApp(MONAILabelApp):  # type: ignore[misc]
         unknown = sorted(set(conf) - set(CONF_KEYS) - _STOCK_KEYS)
         if unknown:
             raise UsageError(f"conf: '{unknown[0]}' is unknown, expected one of {', '.join(CONF_KEYS)}.")
+        self.service = _service(Path(app_dir), conf)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -88,15 +91,11 @@ class LabellingApp(MONAILabelApp):  # type: ignore[misc]
         """The store of the folder or the PACS."""
         if self.studies.startswith(("http://", "https://")):
             return super().init_datastore()
-        return LocalDatastore(
-            self.studies, extensions=_EXTENSIONS, auto_reload=stock_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD
-        )
+        return FolderStore(self.studies)
 
     def init_infers(self) -> dict[str, Any]:
         """The inference tasks."""
-        from monai_effsam.labelling.plain_task import PlainAutomatic
-
-        return {"automatic": PlainAutomatic(self.conf.get("model"), self.conf.get("modality", "endoscopy"))}
+        return dict(inference_tasks(self.service))
 
     def on_init_complete(self) -> None:
         """Nothing: the stock app would start scoring and a second clean-up here."""
@@ -176,3 +175,18 @@ class LabellingApp(MONAILabelApp):  # type: ignore[misc]
         if self._sessions is not None:
             folders.append(Path(self._sessions.store_path))
         return [folder.resolve() for folder in folders]
+
+
+def _service(app_dir: Path, conf: Mapping[str, str]) -> LabellingService:
+    """The models and caches that the settings ask for."""
+    model, prompted = (conf.get(name) for name in ("model", "prompted_model"))
+    megabytes = conf.get("cache_mb", str(_CACHE_MB))
+    if not megabytes.isdecimal():
+        raise UsageError(f"conf: cache_mb is '{megabytes}', expected a whole number of megabytes.")
+    folder = Path(conf.get("cache") or app_dir / "cache")
+    return LabellingService(
+        Path(model) if model else None,
+        Path(prompted) if prompted else None,
+        modality=conf.get("modality"),
+        cache=EmbeddingCache(folder, disk_bytes=int(megabytes) * 10**6),
+    )

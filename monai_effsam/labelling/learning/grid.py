@@ -82,7 +82,9 @@ def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         try:
             values, affine, _ = load_nrrd(path)
         except RuntimeError as error:  # ITK's, many lines
-            raise DataError(f"{path}: label cannot be read, expected a whole NRRD. Export it again.") from error
+            raise DataError(
+                f"{path}: label cannot be read, expected a whole NRRD. Export it again."
+            ) from error
     else:
         import nibabel
         from nibabel.filebasedimages import ImageFileError
@@ -96,7 +98,9 @@ def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         values = values[..., 0]
     if values.ndim > 3:
         raise DataError(f"{path}: label has {values.ndim} dimensions, expected 3. Export a label map.")
-    if values.size and (values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values))):
+    if values.size and (
+        values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values))
+    ):
         raise DataError(f"{path}: label values are not whole numbers 0..255. Export it as a label map.")
     return values.reshape((*values.shape, 1, 1)[:3]).astype(np.uint8), affine
 

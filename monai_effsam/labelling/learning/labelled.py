@@ -80,7 +80,9 @@ def label_values(info: Mapping[str, Any]) -> dict[int, str]:
     return {int(value): str(name) for name, value in names.items()} if isinstance(names, Mapping) else {}
 
 
-def split_items(items: Sequence[LabelledItem], held_share: float) -> tuple[list[LabelledItem], list[LabelledItem]]:
+def split_items(
+    items: Sequence[LabelledItem], held_share: float
+) -> tuple[list[LabelledItem], list[LabelledItem]]:
     """Items to train on and items to judge by; frames and slices of one patient stay together.
 
     A hash of the name decides, so that a label that once judged never trains, whatever is added.
@@ -167,7 +169,11 @@ def _chosen(label: NDArray[np.uint8]) -> list[int]:
 
 
 def _spread(rows: NDArray[np.intp], count: int) -> list[int]:
-    at = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)) if len(rows) else []
+    at = (
+        np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+        if len(rows)
+        else []
+    )
     return [int(rows[i]) for i in at]
 
 

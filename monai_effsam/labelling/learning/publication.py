@@ -79,7 +79,9 @@ def publish(folder: Path, write: Callable[[Path], object], *, kept: int = KEPT) 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         for remains in folder.glob(f"{PART}*"):  # of a publication that was killed
-            shutil.rmtree(remains, ignore_errors=True) if remains.is_dir() else remains.unlink(missing_ok=True)
+            shutil.rmtree(remains, ignore_errors=True) if remains.is_dir() else remains.unlink(
+                missing_ok=True
+            )
         part = folder / f"{PART}{secrets.token_hex(6)}"
         try:
             part.mkdir()
