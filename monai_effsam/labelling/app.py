@@ -37,7 +37,7 @@ _STOCK_KEYS = frozenset({"server_mode", "models", "name"})
 _CACHE_MB = 4096
 
 
-class LabellingApp(MONAILabelApp):  # type: ignore[misc]
+class LabellingApp(MONAILabelApp):
     """Automatic masks, boxes and clicks, class prompts, learning and choosing, for one folder or PACS.
 
     Args:

@@ -32,7 +32,7 @@ FINAL, ORIGINAL = "final", "original"
 """Tags of labels: a person's, and a model's that a person may mend."""
 
 
-class FolderStore(Datastore):  # type: ignore[misc]  # no types
+class FolderStore(Datastore):  # no types
     """Images and labels of a folder.
 
     Several threads and processes may use one folder. What other programs put in or take away is seen at the next call.
