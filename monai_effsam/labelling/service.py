@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,15 @@ from monai_effsam.errors import UsageError
 from monai_effsam.inference.answers import Decoding, results_of
 from monai_effsam.inference.embedding_cache import EmbeddingCache
 from monai_effsam.inference.model_path import default_model_path, shipped_models
+from monai_effsam.inference.propagation import SliceOutline
 from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.labelling.ahead import WorkAhead
+from monai_effsam.labelling.following import outline_volume
 from monai_effsam.labelling.images import ImageShelf, OpenedImage
 from monai_effsam.labelling.models import EncodingDesk, ServedModel
 from monai_effsam.labelling.prompting import prompts_of, slice_of
 from monai_effsam.labelling.requests import Clicks
+from monai_effsam.specs import Prompts
 from monai_effsam.targets import OBJECT, Target, find_targets, targets_of
 
 __all__ = ["LabellingAnswer", "LabellingService"]
@@ -89,6 +94,7 @@ class LabellingService:
         self.cache = cache or EmbeddingCache()
         self.shelf = shelf or ImageShelf()
         self._desk = EncodingDesk(self.cache)
+        self._ahead = WorkAhead(lambda: self._desk.busy)
         self._automatic = self._opened(model if model is not None else default_model_path())
         self._prompted = self._opened(
             prompted_model
@@ -168,11 +174,8 @@ class LabellingService:
         parts: list[Decoding] = []
         for index in range(len(image)):
             encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = model.segmenter.decode(encoding, targets=targets)
-            mask[index] = part.mask[0]
-            parts.append(part)
-            for stage, spent in part.ms.items():
-                ms[stage] = ms.get(stage, 0.0) + spent
+            parts.append(self._desk.decoding(model, encoding, ms, targets=targets))
+            mask[index] = parts[-1].mask[0]
         found = results_of(image, mask, parts)
         return LabellingAnswer(
             opened,
@@ -209,12 +212,74 @@ class LabellingService:
         prompts = None if index is None else prompts_of(image, clicks, index)
         if index is not None and prompts is not None:
             encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = model.segmenter.decode(encoding, targets=_asked(model, known, label), prompts=prompts)
+            part = self._desk.decoding(
+                model, encoding, ms, targets=_asked(model, known, label), prompts=prompts
+            )
             name = label or part.targets[0].name
             np.copyto(mask[index], 1, where=part.mask[0] > 0)
             quality[name] = round(float(part.quality[0, 0]), 4)
-            ms.update(part.ms)
         return LabellingAnswer(opened, mask, {name: 1} if mask.any() else {}, quality, _seconds(ms, start))
+
+    def prompted_3d(
+        self, path: Path, clicks: Clicks, *, modality: str | None = None, label: str | None = None
+    ) -> LabellingAnswer:
+        """Outline what clicks and a region show in a volume, followed through the slices around the prompted ones.
+
+        Arguments and errors as of `prompted_2d`; points count in the slices that they lie in.
+        """
+        start = time.perf_counter()
+        model = self._prompted
+        opened = self.shelf.open(path, modality or self.modality)
+        image, known = opened.image, self._modality_of(model, opened.image, modality)
+        ms = {"read": (time.perf_counter() - start) * 1000}
+        targets = _asked(model, known, label)
+        names = [label or OBJECT.name]
+
+        def outline(index: int, prompts: Prompts) -> SliceOutline:
+            encoding = self._desk.encoding(model, opened, index, known, ms)
+            part = self._desk.decoding(model, encoding, ms, targets=targets, prompts=prompts)
+            names[0] = label or part.targets[0].name
+            return SliceOutline(part.mask[0] > 0, float(part.quality[0, 0]))
+
+        mask, quality = outline_volume(image, clicks, outline)
+        name = names[0]
+        return LabellingAnswer(
+            opened,
+            mask.astype(np.uint8),
+            {name: 1} if mask.any() else {},
+            {} if quality is None else {name: round(quality, 4)},
+            _seconds(ms, start),
+        )
+
+    def prepare(self, path: Path, *, modality: str | None = None) -> None:
+        """Encode an image that will be asked for soon, in the background, for masks without clicks and for clicks.
+
+        Returns at once; an image that cannot be read is passed over. A later call replaces an earlier one.
+        """
+
+        def steps() -> Iterator[None]:
+            opened = self.shelf.open(path, modality or self.modality)
+            for model in (self._automatic, self._prompted):
+                known = self._modality_of(model, opened.image, modality)
+                if known is None and not model.segmenter.promptable:
+                    continue
+                for index in range(len(opened.image)):
+                    yield
+                    self._desk.ahead(model, opened, index, known)
+
+        self._ahead.start(steps)
+
+    def request(self) -> AbstractContextManager[None]:
+        """Around a request, so that the background steps back until it is answered."""
+        return self._desk.request()
+
+    def prepared(self, seconds: float) -> bool:
+        """Wait for what `prepare` began; whether it is done."""
+        return self._ahead.wait(seconds)
+
+    def close(self) -> None:
+        """End the background thread."""
+        self._ahead.close()
 
     def _modality_of(self, model: ServedModel, image: Image, modality: str | None) -> str | None:
         """What the file says, else the store, else whoever started the server; only what the model knows."""

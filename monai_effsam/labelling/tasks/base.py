@@ -70,7 +70,8 @@ class ServiceTask(InferTask):
         start = time.perf_counter()
         labels = service_labels(self.service)
         asked = InferenceRequest.of(request, labels)
-        found = self.answer(asked)
+        with self.service.request():
+            found = self.answer(asked)
         values = _values(found.values, labels if asked.fixed_values else None)
         table = np.zeros(256, np.uint8)
         for name, value in values.items():
