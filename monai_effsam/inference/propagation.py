@@ -27,10 +27,12 @@ class SliceOutline(NamedTuple):
     Attributes:
         mask: (H, W) bool.
         quality: the model's own estimate of IoU, 0..1.
+        presence: probability that the object is there, 0..1; 1 of models that do not tell.
     """
 
     mask: NDArray[np.bool_]
     quality: float
+    presence: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class PropagationRule:
 
     Args:
         quality: floor of the model's own estimate of IoU.
+        presence: floor of the probability that the object is there.
         area: smallest outline, as a part of the largest so far.
         pixels: smallest outline [px].
         overlap: smallest part of the smaller of two neighbouring outlines that lies in the other.
@@ -48,7 +51,8 @@ class PropagationRule:
         margin: pixels that a box is wider than the last outline, on each side, as a part of its longer side.
     """
 
-    quality: float = 0.5
+    quality: float = 0.2
+    presence: float = 0.5
     area: float = 0.03
     pixels: int = 4
     overlap: float = 0.3
@@ -112,7 +116,9 @@ def _follow(
     for index in way:
         new = outline(index, next_prompt(last, rule.margin))
         area, before = int(new.mask.sum()), int(last.sum())
-        if area < max(rule.pixels, rule.area * largest) or new.quality < rule.quality:
+        if area < max(rule.pixels, rule.area * largest):
+            break
+        if new.quality < rule.quality or new.presence < rule.presence:
             break
         if int((new.mask & last).sum()) < rule.overlap * min(area, before) or area > rule.growth * before:
             break

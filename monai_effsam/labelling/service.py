@@ -10,27 +10,25 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monai_effsam.data.io import Image
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.answers import Decoding, results_of
 from monai_effsam.inference.embedding_cache import EmbeddingCache
 from monai_effsam.inference.model_path import default_model_path, shipped_models
-from monai_effsam.inference.propagation import SliceOutline
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.labelling.ahead import WorkAhead
+from monai_effsam.labelling.answers import LabellingAnswer, seconds_of
 from monai_effsam.labelling.following import outline_volume
-from monai_effsam.labelling.images import ImageShelf, OpenedImage
+from monai_effsam.labelling.images import ImageShelf
 from monai_effsam.labelling.models import EncodingDesk, ServedModel
+from monai_effsam.labelling.prompted_image import PromptedImage
 from monai_effsam.labelling.prompting import prompts_of, slice_of
 from monai_effsam.labelling.requests import Clicks
-from monai_effsam.specs import Prompts
-from monai_effsam.targets import OBJECT, Target, find_targets, targets_of
+from monai_effsam.targets import Target, targets_of
 
 __all__ = ["LabellingAnswer", "LabellingService"]
 
@@ -38,30 +36,6 @@ logger = logging.getLogger(__name__)
 
 PROMPTED_MODEL = "kd_sam"
 """Bundle that answers clicks where no other is named."""
-
-
-@dataclass(frozen=True)
-class LabellingAnswer:
-    """The answer to one request.
-
-    Args:
-        opened: the image, read.
-        mask: (N, H, W) uint8 in reading order, `values`.
-        values: name -> value of the classes that the mask shows, in ascending order.
-        quality: name -> the model's own estimate of IoU, 0..1, also of targets that were looked for and not found.
-        seconds: time spent, by stage.
-    """
-
-    opened: OpenedImage
-    mask: NDArray[np.uint8]
-    values: dict[str, int]
-    quality: dict[str, float]
-    seconds: dict[str, float]
-
-    @property
-    def image(self) -> Image:
-        """The image that `mask` lies on."""
-        return self.opened.image
 
 
 class LabellingService:
@@ -182,7 +156,7 @@ class LabellingService:
             mask,
             {result.name: result.value for result in sorted(found, key=lambda r: r.value) if result.found},
             {result.name: round(result.quality, 4) for result in found},
-            _seconds(ms, start),
+            seconds_of(ms, start),
         )
 
     def prompted_2d(
@@ -194,31 +168,23 @@ class LabellingService:
             path: of the image.
             clicks: points of other slices than the one looked at are passed over.
             modality: as of `automatic`; may stay unknown.
-            label: what the user calls it.
+            label: what the user calls it. A name that only the self-prompting model knows is outlined by that one.
 
         Raises:
             DataError: the image cannot be read.
             UsageError: a slice or a prompt outside of the image.
         """
         start = time.perf_counter()
-        model = self._prompted
-        opened = self.shelf.open(path, modality or self.modality).along_k
-        image, known = opened.image, self._modality_of(model, opened.image, modality)
-        ms = {"read": (time.perf_counter() - start) * 1000}
+        asked = self._asked(path, modality, label, along_k=True)
+        image = asked.opened.image
         mask = np.zeros((len(image), *image.size), np.uint8)
-        quality: dict[str, float] = {}
-        name = label or OBJECT.name
         index = slice_of(image, clicks)
         prompts = None if index is None else prompts_of(image, clicks, index)
+        quality = None
         if index is not None and prompts is not None:
-            encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = self._desk.decoding(
-                model, encoding, ms, targets=_asked(model, known, label), prompts=prompts
-            )
-            name = label or part.targets[0].name
-            np.copyto(mask[index], 1, where=part.mask[0] > 0)
-            quality[name] = round(float(part.quality[0, 0]), 4)
-        return LabellingAnswer(opened, mask, {name: 1} if mask.any() else {}, quality, _seconds(ms, start))
+            found = asked.outline(index, prompts)
+            mask[index], quality = found.mask, found.quality
+        return asked.answer(mask, quality, start)
 
     def prompted_3d(
         self, path: Path, clicks: Clicks, *, modality: str | None = None, label: str | None = None
@@ -228,28 +194,25 @@ class LabellingService:
         Arguments and errors as of `prompted_2d`; points count in the slices that they lie in.
         """
         start = time.perf_counter()
-        model = self._prompted
+        asked = self._asked(path, modality, label)
+        mask, quality = outline_volume(asked.opened.image, clicks, asked.outline)
+        return asked.answer(mask.astype(np.uint8), quality, start)
+
+    def _asked(
+        self, path: Path, modality: str | None, label: str | None, *, along_k: bool = False
+    ) -> PromptedImage:
+        """The image of a prompt, and the model that knows best what the label means."""
+        start = time.perf_counter()
         opened = self.shelf.open(path, modality or self.modality)
-        image, known = opened.image, self._modality_of(model, opened.image, modality)
+        opened = opened.along_k if along_k else opened
+        model, other = self._prompted, self._automatic
+        known = self._modality_of(model, opened.image, modality)
+        if label is not None and not _knows(model, known, label):
+            elsewhere = self._modality_of(other, opened.image, modality)
+            if elsewhere is not None and _knows(other, elsewhere, label):
+                model, known = other, elsewhere
         ms = {"read": (time.perf_counter() - start) * 1000}
-        targets = _asked(model, known, label)
-        names = [label or OBJECT.name]
-
-        def outline(index: int, prompts: Prompts) -> SliceOutline:
-            encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = self._desk.decoding(model, encoding, ms, targets=targets, prompts=prompts)
-            names[0] = label or part.targets[0].name
-            return SliceOutline(part.mask[0] > 0, float(part.quality[0, 0]))
-
-        mask, quality = outline_volume(image, clicks, outline)
-        name = names[0]
-        return LabellingAnswer(
-            opened,
-            mask.astype(np.uint8),
-            {name: 1} if mask.any() else {},
-            {} if quality is None else {name: round(quality, 4)},
-            _seconds(ms, start),
-        )
+        return PromptedImage(self._desk, model, opened, known, label, ms)
 
     def prepare(self, path: Path, *, modality: str | None = None) -> None:
         """Encode an image that will be asked for soon, in the background, for masks without clicks and for clicks.
@@ -287,21 +250,6 @@ class LabellingService:
         return next((name for name in told if name in model.segmenter.modalities), None)
 
 
-def _asked(model: ServedModel, modality: str | None, label: str | None) -> tuple[str, ...] | None:
-    """The model's target of a label, if it has one; a self-prompting model outlines nothing else.
-
-    Raises:
-        UnknownNameError: a self-prompting model has no such target.
-    """
+def _knows(model: ServedModel, modality: str | None, label: str) -> bool:
     table = model.segmenter.model.targets
-    if not model.segmenter.promptable:
-        own = targets_of(str(modality), table)
-        return tuple(t.name for t in (find_targets([label], str(modality), table) if label else own[:1]))
-    known = label is not None and any(t.name == label and modality in (None, t.modality) for t in table)
-    return (str(label),) if known else None
-
-
-def _seconds(ms: dict[str, float], start: float) -> dict[str, float]:
-    """Stages in seconds, and all of it."""
-    stages = {stage: round(spent / 1000, 4) for stage, spent in ms.items()}
-    return {**stages, "total": round(time.perf_counter() - start, 4)}
+    return any(target.name == label and modality in (None, target.modality) for target in table)
