@@ -55,10 +55,10 @@ class PropagationRule:
     presence: float = 0.5
     area: float = 0.03
     pixels: int = 4
-    overlap: float = 0.3
-    growth: float = 2.5
-    brightness: float = 2.0
-    margin: float = 0.05
+    overlap: float = 0.5
+    growth: float = 2.0
+    brightness: float = 1.2
+    margin: float = 0.0
 
 
 RULE = PropagationRule()

@@ -69,7 +69,14 @@ def test_an_empty_prompted_slice_stays_and_is_not_followed():
 
 @pytest.mark.parametrize(
     ("what", "rule"),
-    [("doubt", {}), ("absence", {}), ("leap", {}), ("burst", {}), ("brightness", {}), ("remnant", {"area": 0.2})],
+    [
+        ("doubt", {}),
+        ("absence", {}),
+        ("leap", {}),
+        ("burst", {}),
+        ("brightness", {}),
+        ("remnant", {"area": 0.2}),
+    ],
 )
 def test_it_stops_where_the_object_is_lost(what, rule):
     model = Outlines(np.repeat(ball()[10:11], COUNT, axis=0))

@@ -11,15 +11,15 @@ import pytest
 
 pytest.importorskip("monailabel")
 
-from monai_effsam.errors import EffsamError  # noqa: E402
-from monai_effsam.inference import Segmenter  # noqa: E402
-from monai_effsam.inference.embedding_cache import EmbeddingCache  # noqa: E402
-from monai_effsam.labelling.ahead import WorkAhead  # noqa: E402
-from monai_effsam.labelling.models import ServedModel  # noqa: E402
-from monai_effsam.labelling.requests import Clicks  # noqa: E402
-from monai_effsam.labelling.service import LabellingService  # noqa: E402
-from monai_effsam.labelling.tasks import inference_tasks  # noqa: E402
-from tests.labelling.service.conftest import BrightPiece, GreyBands  # noqa: E402
+from monai_effsam.errors import EffsamError
+from monai_effsam.inference import Segmenter
+from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.labelling.ahead import WorkAhead
+from monai_effsam.labelling.models import ServedModel
+from monai_effsam.labelling.requests import Clicks
+from monai_effsam.labelling.service import LabellingService
+from monai_effsam.labelling.tasks import inference_tasks
+from tests.labelling.service.conftest import BrightPiece, GreyBands
 
 
 def answered(task, request) -> tuple[bytes, dict]:
@@ -87,7 +87,9 @@ def test_answers_of_the_shipped_models_at_once_are_those_of_single_use(root, tmp
 
     def make() -> LabellingService:
         models = (made.model.segmenter, made.prompted_model.segmenter)
-        return LabellingService(*models, modality="endoscopy", cache=EmbeddingCache(tmp_path / str(time.time())))
+        return LabellingService(
+            *models, modality="endoscopy", cache=EmbeddingCache(tmp_path / str(time.time()))
+        )
 
     check_alone_and_at_once(make, requests)
 

@@ -40,7 +40,9 @@ def read(mask: str, path: Path) -> np.ndarray:
 @pytest.mark.parametrize("orientation", DIRECTIONS)
 def test_a_3d_click_finds_the_whole_object(service, volume, orientation, spacing):
     path = volume(orientation, spacing)
-    mask, _ = inference_tasks(service)["prompted_3d"]({"image": str(path), "foreground": [clicked(path, CENTRE)]})
+    mask, _ = inference_tasks(service)["prompted_3d"](
+        {"image": str(path), "foreground": [clicked(path, CENTRE)]}
+    )
     stored = read(mask, path)
     assert np.abs(centroid(stored) - CENTRE).max() < 1
     truth = nibabel.load(path).get_fdata() == 200
