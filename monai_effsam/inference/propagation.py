@@ -1,8 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """An object that was prompted on some slices of a volume, followed through its neighbours until it ends.
 
-Slice by slice away from each prompted one, the last outline is the next prompt: its box and its innermost point. The
-object has ended where nothing is outlined, where the model itself doubts the outline, or where the outline has left
+Slice by slice away from each prompted one, the box of the last outline is the next prompt. The object has ended where nothing is outlined, where the model itself doubts the outline, or where the outline has left
 the object: it hardly overlaps the last, it bursts, or it lies on tissue of another brightness.
 """
 
@@ -12,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -130,7 +128,9 @@ def _follow(
 
 
 def next_prompt(mask: NDArray[np.bool_], margin: float = 0.0) -> Prompts:
-    """What says "this object" in a neighbouring slice: the box of an outline, and its innermost point.
+    """What says "this object" in a neighbouring slice: the box of an outline.
+
+    A point beside it makes it worse where a model reads a point as "this part" (measured on organs in CT and MR).
 
     Args:
         mask: (H, W), not empty.
@@ -138,14 +138,10 @@ def next_prompt(mask: NDArray[np.bool_], margin: float = 0.0) -> Prompts:
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), mask.shape)
     wider = margin * max(y1 - y0, x1 - x0)
     height, width = mask.shape
     return Prompts(
-        points=((float(column) + 0.5, float(row) + 0.5),),
-        labels=(1,),
-        box=(max(0.0, x0 - wider), max(0.0, y0 - wider), min(width, x1 + wider), min(height, y1 + wider)),
+        box=(max(0.0, x0 - wider), max(0.0, y0 - wider), min(width, x1 + wider), min(height, y1 + wider))
     )
 
 

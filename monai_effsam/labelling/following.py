@@ -37,17 +37,17 @@ def outline_volume(
         UsageError: a prompt outside of the image.
     """
     mask = np.zeros((len(image), *image.size), np.bool_)
-    slices, prompted = range(len(image)), {p.index for p in places(image, clicks.foreground, "foreground")}
+    slices, prompted = range(len(image)), {p.slice for p in places(image, clicks.foreground, "foreground")}
     if clicks.roi is not None:
         low, high = box_places(image, clicks.roi)
-        if high.index > low.index or not prompted:
-            prompted = {index for index in prompted if low.index <= index <= high.index}
-            prompted = prompted or {(low.index + high.index) // 2}
-        if high.index > low.index:  # a flat region is drawn in one slice, and says nothing of the others
-            slices = range(low.index, high.index + 1)
+        if high.slice > low.slice or not prompted:
+            prompted = {index for index in prompted if low.slice <= index <= high.slice}
+            prompted = prompted or {(low.slice + high.slice) // 2}
+        if high.slice > low.slice:  # a flat region is drawn in one slice, and says nothing of the others
+            slices = range(low.slice, high.slice + 1)
     outside: dict[int, list[tuple[float, float]]] = {}
     for place in places(image, clicks.background, "background"):
-        outside.setdefault(place.index, []).append((place.column + 0.5, place.row + 0.5))
+        outside.setdefault(place.slice, []).append((place.column + 0.5, place.row + 0.5))
 
     def corrected(index: int, prompts: Prompts) -> SliceOutline:
         more = tuple(outside.get(index, ()))

@@ -1,7 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The shipped models behind the tasks: right place in turned volumes, and the times that a user waits.
 
-Times are logged (`--log-cli-level=INFO`) for the clock and asserted for the processor, one thread of it: a busy machine then fails no test.
+Times are logged (`--log-cli-level=INFO`) for the clock and asserted for the processor, one thread of it: a busy
+machine then fails no test.
 """
 
 import logging
