@@ -1,8 +1,9 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """An object that was prompted on some slices of a volume, followed through its neighbours until it ends.
 
-Slice by slice away from each prompted one, the box of the last outline is the next prompt. The object has ended where nothing is outlined, where the model itself doubts the outline, or where the outline has left
-the object: it hardly overlaps the last, it bursts, or it lies on tissue of another brightness.
+Slice by slice away from each prompted one, the box of the last outline is the next prompt. The object has ended where
+nothing is outlined, where the model itself doubts the outline, or where the outline has left the object: it hardly
+overlaps the last, it bursts, or it lies on tissue of another brightness.
 """
 
 from __future__ import annotations

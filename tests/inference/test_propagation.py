@@ -87,6 +87,7 @@ def test_it_stops_where_the_object_is_lost(what, rule):
         lost = lost._replace(presence=0.2)
     elif what == "leap":
         lost = lost._replace(mask=np.roll(model.truth[12], 26, axis=1))
+        model.pictures[12] = 200
     elif what == "burst":
         lost = lost._replace(mask=np.ones((SIDE, SIDE), bool))
         model.pictures[12] = 200

@@ -94,8 +94,16 @@ def test_answers_of_the_shipped_models_at_once_are_those_of_single_use(root, tmp
     check_alone_and_at_once(make, requests)
 
 
+class Lasting(BrightPiece):
+    """Encodes long enough for others to come."""
+
+    def encode(self, images, modality):
+        time.sleep(0.1)
+        return super().encode(images, modality)
+
+
 def test_a_slice_that_many_ask_for_is_encoded_once(volume):
-    model = BrightPiece()
+    model = Lasting()
     service = LabellingService(Segmenter(GreyBands()), Segmenter(model), modality="ct")
     request = {"image": str(volume()), "foreground": [[13, 30, 8]], "slice": 8}
     at_once(inference_tasks(service), [("prompted_2d", request)] * 8)

@@ -13,6 +13,7 @@ pytest.importorskip("monailabel")
 sitk = pytest.importorskip("SimpleITK")
 
 from monai_effsam.errors import DataError, EffsamError, UsageError  # noqa: E402
+from monai_effsam.labelling.requests import InferenceRequest  # noqa: E402
 from monai_effsam.labelling.tasks import inference_tasks  # noqa: E402
 
 WIDTH, HEIGHT = 90, 60
@@ -144,7 +145,7 @@ def test_colour_that_simpleitk_wrote_as_vectors_is_read(tasks, tmp_path):
 
 
 def test_slice_0_is_a_slice(tasks, volume):
-    points = [[13, 30, 8], [38, 46, 0]]  # Slicer sends points of other slices with slice 0
+    points = [[38, 46, 0], [13, 30, 8]]  # Slicer sends points of other slices with slice 0
     request = {"image": str(volume()), "foreground": points, "slice": 0, "label": "x"}
     mask, _ = tasks["prompted_2d"](request)
     assert np.flatnonzero(stored(mask).any(axis=(0, 1))).tolist() == [0]
@@ -175,6 +176,15 @@ def test_a_click_outside_takes_a_piece_away(tasks, picture):
 def test_rounding_past_the_border_is_pulled_in(tasks, picture):
     mask, _ = tasks["prompted_2d"]({"image": str(picture()), "foreground": [[20, 45, 0], [90, -1, 0]]})
     assert stored(mask)[20, 45, 0] == 1
+
+
+def test_a_region_is_sorted_axis_by_axis_and_cut_to_the_image(tasks, picture):
+    path = picture()
+    asked = InferenceRequest.of({"image": str(path), "roi": [95, -5, 70, 30, 0, 0]})
+    assert asked.clicks.roi == (-5, 95, 30, 70, 0, 0)
+    assert (
+        stored(tasks["prompted_2d"]({"image": str(path), "roi": [95, -5, 70, 30, 0, 0]})[0])[20, 45, 0] == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["prompted_2d", "prompted_3d"])
@@ -225,8 +235,8 @@ def test_an_unknown_modality_or_target_is_refused(tasks, picture):
 
 
 def test_a_changed_file_is_read_again(tasks, picture):
-    path = picture(grey=255)
+    path = picture(".bmp", grey=255)
     request = {"image": str(path), "foreground": [[20, 45, 0]]}
     assert stored(tasks["prompted_2d"](request)[0]).any()
-    picture(grey=60)
+    picture(".bmp", grey=60)  # of the same size in bytes
     assert not stored(tasks["prompted_2d"](request)[0]).any()
