@@ -15,7 +15,7 @@ from monai_effsam.labelling.mask_file import write_mask_file
 from monai_effsam.labelling.requests import InferenceRequest
 from monai_effsam.labelling.service import LabellingAnswer, LabellingService
 
-__all__ = ["ServiceTask"]
+__all__ = ["ServiceTask", "service_labels"]
 
 _STAGES = {"pre": ("read", "key", "prepare"), "infer": ("encode", "decode"), "invert": (), "post": ("place",)}
 """Stages of MONAI Label, and which of ours they hold."""
