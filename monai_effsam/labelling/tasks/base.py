@@ -21,7 +21,7 @@ _STAGES = {"pre": ("read", "key", "prepare"), "infer": ("encode", "decode"), "in
 """Stages of MONAI Label, and which of ours they hold."""
 
 
-class ServiceTask(InferTask):  # type: ignore[misc]
+class ServiceTask(InferTask):
     """A task that asks the service.
 
     Args:
