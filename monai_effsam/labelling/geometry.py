@@ -36,7 +36,7 @@ __all__ = [
 class Place(NamedTuple):
     """Where a voxel lies in the slices of an `Image`, as indices."""
 
-    index: int
+    slice: int
     row: int
     column: int
 

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai_effsam.errors import EffsamError
-from monai_effsam.inference.answers import Encoding
+from monai_effsam.inference.answers import Decoding, Encoding
 from monai_effsam.inference.embedding_cache import EmbeddingCache, encoder_identity
 from monai_effsam.inference.runtimes.exported import is_exported, read_exported
+from monai_effsam.inference.runtimes.machine import usable_cores
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.labelling.images import OpenedImage
-from monai_effsam.specs import spec_of
+from monai_effsam.specs import Prompts, spec_of
 
 __all__ = ["EncodingDesk", "ServedModel", "exported_beside"]
 
@@ -72,13 +75,12 @@ def exported_beside(path: Path) -> Path | None:
 
 
 def _sha256(path: Path) -> str | None:
-    import json
-
     folders = (path, path / "models")
     cards = [path.with_suffix(".json"), *(folder / "model.json" for folder in folders)]
     for card in cards:
         if card.is_file():
-            return json.loads(card.read_text(encoding="utf-8")).get("sha256")
+            told = json.loads(card.read_text(encoding="utf-8")).get("sha256")
+            return str(told) if told else None
     return None
 
 
@@ -92,13 +94,25 @@ class EncodingDesk:
     def __init__(self, cache: EmbeddingCache) -> None:
         self.cache = cache
         self._encoder = threading.Lock()
-        self._waiting = 0
+        self._cores = threading.BoundedSemaphore(usable_cores())
+        self._requests = 0
         self._counting = threading.Lock()
 
     @property
     def busy(self) -> bool:
-        """Whether a request is encoding, or waits to."""
-        return self._waiting > 0
+        """Whether a request is at work."""
+        return self._requests > 0
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around a request, so that work ahead steps back."""
+        with self._counting:
+            self._requests += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._requests -= 1
 
     def encoding(
         self, model: ServedModel, opened: OpenedImage, index: int, modality: str | None, ms: dict[str, float]
@@ -123,39 +137,35 @@ class EncodingDesk:
         _add(ms, {"key": (time.perf_counter() - start) * 1000})
         if found is not None:
             return found
-        with self._counting:
-            self._waiting += 1
-        try:
-            return self._made(model, opened, index, modality, key, ms)
-        finally:
-            with self._counting:
-                self._waiting -= 1
-
-    def ahead(self, model: ServedModel, opened: OpenedImage, index: int, modality: str | None) -> bool:
-        """Make an encoding that nobody waits for; False where a request is at work, and nothing was done."""
-        if self.busy:
-            return False
-        key = opened.key(index, model.identity, spec_of(model.segmenter.model.specs, modality), modality)
-        if key not in self.cache:
-            self._made(model, opened, index, modality, key, {})
-        return True
-
-    def _made(
-        self,
-        model: ServedModel,
-        opened: OpenedImage,
-        index: int,
-        modality: str | None,
-        key: str,
-        ms: dict[str, float],
-    ) -> Encoding:
         with self._encoder:
             found = self.cache.get(key) if key in self.cache else None  # another thread made it meanwhile
             if found is None:
-                found = model.segmenter.encode(opened.image, index, modality)
+                with self._cores:
+                    found = model.segmenter.encode(opened.image, index, modality)
                 _add(ms, found.ms)
                 self.cache.put(key, found)
         return found
+
+    def decoding(
+        self,
+        model: ServedModel,
+        encoding: Encoding,
+        ms: dict[str, float],
+        *,
+        targets: Sequence[str] | None = None,
+        prompts: Prompts | None = None,
+    ) -> Decoding:
+        """`Segmenter.decode`, no more at once than there are cores; arguments and errors are its own."""
+        with self._cores:
+            found = model.segmenter.decode(encoding, targets=targets, prompts=prompts)
+        _add(ms, found.ms)
+        return found
+
+    def ahead(self, model: ServedModel, opened: OpenedImage, index: int, modality: str | None) -> None:
+        """Make an encoding that nobody waits for; no request ever waits for this one."""
+        key = opened.key(index, model.identity, spec_of(model.segmenter.model.specs, modality), modality)
+        if key not in self.cache:
+            self.cache.put(key, model.segmenter.encode(opened.image, index, modality))
 
 
 def _add(total: dict[str, float], more: Mapping[str, float]) -> None:

@@ -37,7 +37,7 @@ def slice_of(image: Image, clicks: Clicks) -> int | None:
         return None
     if not -_ROUNDING <= k < z + _ROUNDING:
         raise UsageError(f"slice: is {k}, expected 0..{z - 1}. Click in the image.")
-    return place_of(image, (0, 0, min(max(k, 0), z - 1))).index
+    return place_of(image, (0, 0, min(max(k, 0), z - 1))).slice
 
 
 def prompts_of(image: Image, clicks: Clicks, index: int) -> Prompts | None:
@@ -51,12 +51,12 @@ def prompts_of(image: Image, clicks: Clicks, index: int) -> Prompts | None:
     Raises:
         UsageError: a prompt outside of the image.
     """
-    inside = [p for p in places(image, clicks.foreground, "foreground") if p.index == index]
-    outside = [p for p in places(image, clicks.background, "background") if p.index == index]
+    inside = [p for p in places(image, clicks.foreground, "foreground") if p.slice == index]
+    outside = [p for p in places(image, clicks.background, "background") if p.slice == index]
     box = None
     if clicks.roi is not None:
         low, high = box_places(image, clicks.roi)
-        if low.index <= index <= high.index:
+        if low.slice <= index <= high.slice:
             height, width = image.size
             x0, x1 = _side(low.column, high.column, width)
             y0, y1 = _side(low.row, high.row, height)

@@ -6,7 +6,6 @@ Everything that an answer depends on is in the request: no click is remembered h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +123,7 @@ def _text(request: Mapping[str, Any], key: str) -> str | None:
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{key}: holds {_shown(value)}, expected numbers.")
-    if not math.isfinite(value) or abs(value) > _LARGEST:
+    if not -_LARGEST <= value <= _LARGEST:  # NaN is not either
         raise UsageError(f"{key}: holds {_shown(value)}, expected voxel indices.")
     return value
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monai_effsam.data.io import Image
 from monai_effsam.errors import UsageError
@@ -21,11 +20,15 @@ from monai_effsam.inference.answers import Decoding, results_of
 from monai_effsam.inference.embedding_cache import EmbeddingCache
 from monai_effsam.inference.model_path import default_model_path, shipped_models
 from monai_effsam.inference.segmenter import Segmenter
-from monai_effsam.labelling.images import ImageShelf, OpenedImage
+from monai_effsam.labelling.ahead import WorkAhead
+from monai_effsam.labelling.answers import LabellingAnswer, seconds_of
+from monai_effsam.labelling.following import outline_volume
+from monai_effsam.labelling.images import ImageShelf
 from monai_effsam.labelling.models import EncodingDesk, ServedModel
+from monai_effsam.labelling.prompted_image import PromptedImage
 from monai_effsam.labelling.prompting import prompts_of, slice_of
 from monai_effsam.labelling.requests import Clicks
-from monai_effsam.targets import OBJECT, Target, find_targets, targets_of
+from monai_effsam.targets import Target, targets_of
 
 __all__ = ["LabellingAnswer", "LabellingService"]
 
@@ -33,30 +36,6 @@ logger = logging.getLogger(__name__)
 
 PROMPTED_MODEL = "kd_sam"
 """Bundle that answers clicks where no other is named."""
-
-
-@dataclass(frozen=True)
-class LabellingAnswer:
-    """The answer to one request.
-
-    Args:
-        opened: the image, read.
-        mask: (N, H, W) uint8 in reading order, `values`.
-        values: name -> value of the classes that the mask shows, in ascending order.
-        quality: name -> the model's own estimate of IoU, 0..1, also of targets that were looked for and not found.
-        seconds: time spent, by stage.
-    """
-
-    opened: OpenedImage
-    mask: NDArray[np.uint8]
-    values: dict[str, int]
-    quality: dict[str, float]
-    seconds: dict[str, float]
-
-    @property
-    def image(self) -> Image:
-        """The image that `mask` lies on."""
-        return self.opened.image
 
 
 class LabellingService:
@@ -89,6 +68,7 @@ class LabellingService:
         self.cache = cache or EmbeddingCache()
         self.shelf = shelf or ImageShelf()
         self._desk = EncodingDesk(self.cache)
+        self._ahead = WorkAhead(lambda: self._desk.busy)
         self._automatic = self._opened(model if model is not None else default_model_path())
         self._prompted = self._opened(
             prompted_model
@@ -168,18 +148,15 @@ class LabellingService:
         parts: list[Decoding] = []
         for index in range(len(image)):
             encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = model.segmenter.decode(encoding, targets=targets)
-            mask[index] = part.mask[0]
-            parts.append(part)
-            for stage, spent in part.ms.items():
-                ms[stage] = ms.get(stage, 0.0) + spent
+            parts.append(self._desk.decoding(model, encoding, ms, targets=targets))
+            mask[index] = parts[-1].mask[0]
         found = results_of(image, mask, parts)
         return LabellingAnswer(
             opened,
             mask,
             {result.name: result.value for result in sorted(found, key=lambda r: r.value) if result.found},
             {result.name: round(result.quality, 4) for result in found},
-            _seconds(ms, start),
+            seconds_of(ms, start),
         )
 
     def prompted_2d(
@@ -191,30 +168,81 @@ class LabellingService:
             path: of the image.
             clicks: points of other slices than the one looked at are passed over.
             modality: as of `automatic`; may stay unknown.
-            label: what the user calls it.
+            label: what the user calls it. A name that only the self-prompting model knows is outlined by that one.
 
         Raises:
             DataError: the image cannot be read.
             UsageError: a slice or a prompt outside of the image.
         """
         start = time.perf_counter()
-        model = self._prompted
-        opened = self.shelf.open(path, modality or self.modality).along_k
-        image, known = opened.image, self._modality_of(model, opened.image, modality)
-        ms = {"read": (time.perf_counter() - start) * 1000}
+        asked = self._asked(path, modality, label, along_k=True)
+        image = asked.opened.image
         mask = np.zeros((len(image), *image.size), np.uint8)
-        quality: dict[str, float] = {}
-        name = label or OBJECT.name
         index = slice_of(image, clicks)
         prompts = None if index is None else prompts_of(image, clicks, index)
+        quality = None
         if index is not None and prompts is not None:
-            encoding = self._desk.encoding(model, opened, index, known, ms)
-            part = model.segmenter.decode(encoding, targets=_asked(model, known, label), prompts=prompts)
-            name = label or part.targets[0].name
-            np.copyto(mask[index], 1, where=part.mask[0] > 0)
-            quality[name] = round(float(part.quality[0, 0]), 4)
-            ms.update(part.ms)
-        return LabellingAnswer(opened, mask, {name: 1} if mask.any() else {}, quality, _seconds(ms, start))
+            found = asked.outline(index, prompts)
+            mask[index], quality = found.mask, found.quality
+        return asked.answer(mask, quality, start)
+
+    def prompted_3d(
+        self, path: Path, clicks: Clicks, *, modality: str | None = None, label: str | None = None
+    ) -> LabellingAnswer:
+        """Outline what clicks and a region show in a volume, followed through the slices around the prompted ones.
+
+        Arguments and errors as of `prompted_2d`; points count in the slices that they lie in.
+        """
+        start = time.perf_counter()
+        asked = self._asked(path, modality, label)
+        mask, quality = outline_volume(asked.opened.image, clicks, asked.outline)
+        return asked.answer(mask.astype(np.uint8), quality, start)
+
+    def _asked(
+        self, path: Path, modality: str | None, label: str | None, *, along_k: bool = False
+    ) -> PromptedImage:
+        """The image of a prompt, and the model that knows best what the label means."""
+        start = time.perf_counter()
+        opened = self.shelf.open(path, modality or self.modality)
+        opened = opened.along_k if along_k else opened
+        model, other = self._prompted, self._automatic
+        known = self._modality_of(model, opened.image, modality)
+        if label is not None and not _knows(model, known, label):
+            elsewhere = self._modality_of(other, opened.image, modality)
+            if elsewhere is not None and _knows(other, elsewhere, label):
+                model, known = other, elsewhere
+        ms = {"read": (time.perf_counter() - start) * 1000}
+        return PromptedImage(self._desk, model, opened, known, label, ms)
+
+    def prepare(self, path: Path, *, modality: str | None = None) -> None:
+        """Encode an image that will be asked for soon, in the background, for masks without clicks and for clicks.
+
+        Returns at once; an image that cannot be read is passed over. A later call replaces an earlier one.
+        """
+
+        def steps() -> Iterator[None]:
+            opened = self.shelf.open(path, modality or self.modality)
+            for model in (self._automatic, self._prompted):
+                known = self._modality_of(model, opened.image, modality)
+                if known is None and not model.segmenter.promptable:
+                    continue
+                for index in range(len(opened.image)):
+                    yield
+                    self._desk.ahead(model, opened, index, known)
+
+        self._ahead.start(steps)
+
+    def request(self) -> AbstractContextManager[None]:
+        """Around a request, so that the background steps back until it is answered."""
+        return self._desk.request()
+
+    def prepared(self, seconds: float) -> bool:
+        """Wait for what `prepare` began; whether it is done."""
+        return self._ahead.wait(seconds)
+
+    def close(self) -> None:
+        """End the background thread."""
+        self._ahead.close()
 
     def _modality_of(self, model: ServedModel, image: Image, modality: str | None) -> str | None:
         """What the file says, else the store, else whoever started the server; only what the model knows."""
@@ -222,21 +250,6 @@ class LabellingService:
         return next((name for name in told if name in model.segmenter.modalities), None)
 
 
-def _asked(model: ServedModel, modality: str | None, label: str | None) -> tuple[str, ...] | None:
-    """The model's target of a label, if it has one; a self-prompting model outlines nothing else.
-
-    Raises:
-        UnknownNameError: a self-prompting model has no such target.
-    """
+def _knows(model: ServedModel, modality: str | None, label: str) -> bool:
     table = model.segmenter.model.targets
-    if not model.segmenter.promptable:
-        own = targets_of(str(modality), table)
-        return tuple(t.name for t in (find_targets([label], str(modality), table) if label else own[:1]))
-    known = label is not None and any(t.name == label and modality in (None, t.modality) for t in table)
-    return (str(label),) if known else None
-
-
-def _seconds(ms: dict[str, float], start: float) -> dict[str, float]:
-    """Stages in seconds, and all of it."""
-    stages = {stage: round(spent / 1000, 4) for stage, spent in ms.items()}
-    return {**stages, "total": round(time.perf_counter() - start, 4)}
+    return any(target.name == label and modality in (None, target.modality) for target in table)

@@ -4,7 +4,7 @@
 from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.tasks.automatic import AutomaticTask, ClassPromptTask
 from monai_effsam.labelling.tasks.base import ServiceTask, service_labels
-from monai_effsam.labelling.tasks.clicks import SlicePromptTask
+from monai_effsam.labelling.tasks.clicks import SlicePromptTask, VolumePromptTask
 
 __all__ = [
     "AutomaticTask",
@@ -21,5 +21,6 @@ def inference_tasks(service: LabellingService) -> dict[str, ServiceTask]:
     return {
         "automatic": AutomaticTask(service),
         "prompted_2d": SlicePromptTask(service),
+        "prompted_3d": VolumePromptTask(service),
         "class_prompt": ClassPromptTask(service),
     }

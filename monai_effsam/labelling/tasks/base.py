@@ -15,7 +15,7 @@ from monai_effsam.labelling.mask_file import write_mask_file
 from monai_effsam.labelling.requests import InferenceRequest
 from monai_effsam.labelling.service import LabellingAnswer, LabellingService
 
-__all__ = ["ServiceTask"]
+__all__ = ["ServiceTask", "service_labels"]
 
 _STAGES = {"pre": ("read", "key", "prepare"), "infer": ("encode", "decode"), "invert": (), "post": ("place",)}
 """Stages of MONAI Label, and which of ours they hold."""
@@ -70,7 +70,8 @@ class ServiceTask(InferTask):
         start = time.perf_counter()
         labels = service_labels(self.service)
         asked = InferenceRequest.of(request, labels)
-        found = self.answer(asked)
+        with self.service.request():
+            found = self.answer(asked)
         values = _values(found.values, labels if asked.fixed_values else None)
         table = np.zeros(256, np.uint8)
         for name, value in values.items():
