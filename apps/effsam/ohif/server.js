@@ -110,26 +110,5 @@ export const startTraining = trainer =>
 
 export const stopTraining = () => json('/train/', { method: 'DELETE' });
 
-/** The training under way; null if there is none. */
-export async function training() {
-  try {
-    return await json('/train/?check_if_running=true');
-  } catch (error) {
-    if (error.status === 404) {
-      return null;
-    }
-    throw error;
-  }
-}
-
-/** The last training, also one that ended; null if there was none. */
-export async function lastTraining() {
-  try {
-    return await json('/train/');
-  } catch (error) {
-    if (error.status === 404) {
-      return null;
-    }
-    throw error;
-  }
-}
+/** The trainings that the server knows of, oldest first. */
+export const trainings = () => json('/train/?all=true');

@@ -18,6 +18,8 @@ function namesOf(labels) {
   return Object.entries(labels || {}).sort((a, b) => a[1] - b[1]).map(([name]) => name);
 }
 
+const isRunning = task => ['SUBMITTED', 'RUNNING'].includes(task.status);
+
 /** The models by what they do: the server's own names first, else any of the kind. */
 function modelsOf(info) {
   const entries = Object.entries(info.models || {});
@@ -89,7 +91,7 @@ export class Session {
       const all = Object.values(this.info.models || {}).flatMap(model => namesOf(model.labels));
       this.labels = [...new Set([...namesOf(this.info.labels), ...all])].filter(name => name !== 'background');
       this.label = this.labels.includes(this.label) ? this.label : this.labels[0] || null;
-      this.#follow(await server.training());
+      this.#follow((await server.trainings()).find(isRunning) || null);
       return 'Connected.';
     });
   }
@@ -343,14 +345,14 @@ export class Session {
     }
     this.#poll = setInterval(async () => {
       try {
-        const running = await server.training();
+        const all = await server.trainings();
+        const running = all.find(isRunning);
         this.info = await server.info();
         const stats = Object.values(this.info.train_stats || {})[0];
-        this.training = running && { ...running, stats };
+        this.training = running ? { ...running, stats } : null;
         if (!running) {
           clearInterval(this.#poll);
-          const last = await server.lastTraining();
-          this.failed = last?.status === 'ERROR';
+          this.failed = all.at(-1)?.status === 'ERROR';
           this.message = this.failed ? 'The training failed; the server\'s log says why.' : 'The training ended.';
         }
       } catch (error) {

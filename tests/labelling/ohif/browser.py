@@ -50,7 +50,7 @@ class Browser:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._session: str | None = None
-        target = self.command("Target.createTarget", url="about:blank", width=size[0], height=size[1])["targetId"]
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Page", "Network", "Log"):
             self.command(f"{domain}.enable")
