@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ MODULES_AT = "/effsam-ohif"
 
 _SCRIPT = "text/javascript"
 _OWN = frozenset({"index.html", "app-config.js", "init-service-worker.js", "sw.js"})
-_HASHED = re.compile(r"(^|[./])[0-9a-f]{20}\.")
+_NOT_KEPT = {"Cache-Control": "no-store"}
 _GUARD = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -141,7 +140,7 @@ def viewer_router(
 
     @router.get("/app-config.js")
     def configuration() -> Response:
-        return Response(config, media_type=_SCRIPT, headers={"Cache-Control": "no-cache"})
+        return Response(config, media_type=_SCRIPT, headers=_NOT_KEPT)
 
     @router.get("/init-service-worker.js")
     @router.get("/sw.js")
@@ -154,7 +153,7 @@ def viewer_router(
 
     @router.get(PAGES_AT + "/{path:path}")
     def page(path: str) -> Response:
-        return FileResponse(files["index.html"], headers=_GUARD | {"Cache-Control": "no-cache"})
+        return FileResponse(files["index.html"], headers=_GUARD | _NOT_KEPT)
 
     @router.get(MODULES_AT + "/{name}")
     def module(name: str) -> Response:
@@ -168,9 +167,7 @@ def viewer_router(
 
 
 def _file(path: Path | None, media_type: str | None = None) -> Response:
-    """A file; names with a hash of the content stay in the browser, others are asked for again."""
+    """A file, not to be kept: Chromium stalls now and then where it starts the viewer out of its cache."""
     if path is None:
         raise HTTPException(404, "There is no such page.")
-    keep = "public, max-age=31536000, immutable" if _HASHED.search(path.name) else "no-cache"
-    headers = {"Cache-Control": keep, "X-Content-Type-Options": "nosniff"}
-    return FileResponse(path, media_type=media_type, headers=headers)
+    return FileResponse(path, media_type=media_type, headers=_NOT_KEPT | {"X-Content-Type-Options": "nosniff"})
