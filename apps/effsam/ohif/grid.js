@@ -156,3 +156,14 @@ export class Grid {
     return axes;
   }
 }
+
+/** The grid of a display set of the viewer, by the headers of its images. */
+export function gridOf(displaySet, metaData) {
+  return new Grid(displaySet.imageIds, id => {
+    const plane = metaData.get('imagePlaneModule', id);
+    const { Rows, Columns } = metaData.get('instance', id) || {};
+    // the viewer makes up a place for pictures that have none
+    const located = Boolean(plane) && !plane.usingDefaultValues;
+    return { plane, rows: Rows, columns: Columns, located };
+  });
+}

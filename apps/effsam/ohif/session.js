@@ -1,37 +1,16 @@
 // Licensed under the Apache License, Version 2.0 (see LICENSE).
 // What the panel does: from the user's wish to the server and back into the viewer.
 
-import { Grid } from './grid.js';
+import { gridOf } from './grid.js';
 import { Labelmap } from './labelmap.js';
+import { modelsOf, namesOf } from './models.js';
 import { writeNrrd } from './nrrd.js';
 import { BACKGROUND, BOX, FOREGROUND, Prompts, TOOL_GROUPS, choose, equip } from './prompts.js';
 import * as server from './server.js';
+import { Training } from './training.js';
+import { openSample, shownSet, togglePlanes } from './viewer.js';
 
-const POLL = 3000;
 const SETTLE = 400;
-
-/** Names of an `/info/` entry's labels, in the order of their values. */
-function namesOf(labels) {
-  if (Array.isArray(labels)) {
-    return labels.map(String);
-  }
-  return Object.entries(labels || {}).sort((a, b) => a[1] - b[1]).map(([name]) => name);
-}
-
-const isRunning = task => ['SUBMITTED', 'RUNNING'].includes(task.status);
-
-/** The models by what they do: the server's own names first, else any of the kind. */
-function modelsOf(info) {
-  const entries = Object.entries(info.models || {});
-  const pick = (name, fits) => (entries.find(([own]) => own === name) || entries.find(([, model]) => fits(model)) || [])[0];
-  const clicks = dimension => model => ['deepgrow', 'deepedit'].includes(model.type) && model.dimension === dimension;
-  return {
-    automatic: pick('automatic', model => model.type === 'segmentation' && !(model.config || {}).target),
-    byName: pick('class_prompt', model => model.type === 'segmentation' && Boolean((model.config || {}).target)),
-    slice: pick('prompted_2d', clicks(2)),
-    volume: pick('prompted_3d', clicks(3)),
-  };
-}
 
 /** One page: the server, the label maps of the display sets, the prompts; tells `changed` of what happens. */
 export class Session {
@@ -39,7 +18,6 @@ export class Session {
   #waiting = null;
   #steps = [];
   #timer = null;
-  #poll = null;
 
   /**
    * @param {Object} viewer `{services, commandsManager, cornerstone, cornerstoneTools, qidoRoot}`.
@@ -57,9 +35,18 @@ export class Session {
     this.busy = '';
     this.message = '';
     this.failed = false;
-    this.training = null;
+    this.watch = new Training((message, failed, info) => {
+      this.info = info || this.info;
+      Object.assign(this, message ? { message, failed } : {});
+      this.changed();
+    });
     this.info = null;
     this.times = null;
+  }
+
+  /** The training under way, or null. */
+  get training() {
+    return this.watch.task;
   }
 
   /** Listen to the viewer; returns the function that ends it. */
@@ -78,7 +65,7 @@ export class Session {
       cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_MODIFIED, modified);
       ready.unsubscribe();
       active.unsubscribe();
-      clearInterval(this.#poll);
+      this.watch.leave();
       this.#waiting?.abort();
     };
   }
@@ -91,7 +78,7 @@ export class Session {
       const all = Object.values(this.info.models || {}).flatMap(model => namesOf(model.labels));
       this.labels = [...new Set([...namesOf(this.info.labels), ...all])].filter(name => name !== 'background');
       this.label = this.labels.includes(this.label) ? this.label : this.labels[0] || null;
-      this.#follow((await server.trainings()).find(isRunning) || null);
+      await this.watch.look();
       return 'Connected.';
     });
   }
@@ -168,19 +155,14 @@ export class Session {
       if (!sample.id) {
         return 'Every image has its label.';
       }
-      const study = sample.StudyInstanceUID || (await server.studyOf(sample.id, this.viewer.qidoRoot));
-      if (!study) {
-        throw new server.ServerError('The archive does not have the series that was chosen.');
-      }
-      const to = new URLSearchParams({ StudyInstanceUIDs: study, initialSeriesInstanceUID: sample.id });
-      window.location.assign(`${window.location.pathname}?${to}`);
+      await openSample(sample, this.viewer.qidoRoot);
       return 'Opening the next image.';
     });
   }
 
   train(trainer) {
     return this.#run('Starting the training', async () => {
-      this.#follow(await server.startTraining(trainer));
+      this.watch.follow(await server.startTraining(trainer));
       return 'Training.';
     });
   }
@@ -192,20 +174,13 @@ export class Session {
     });
   }
 
-  /** Three planes of a volume, or back to its images. */
-  async planes() {
-    const { protocol } = this.viewer.services.hangingProtocolService.getActiveProtocol();
-    const protocolId = protocol.id === 'mpr' ? 'default' : 'mpr';
-    await this.viewer.commandsManager.runCommand('setHangingProtocol', { protocolId });
-  }
-
   /** The display set of the active viewport that holds images. */
   displaySet() {
-    const { viewportGridService, displaySetService } = this.viewer.services;
-    const { activeViewportId, viewports } = viewportGridService.getState();
-    const shown = viewports.get(activeViewportId)?.displaySetInstanceUIDs || [];
-    const sets = shown.map(uid => displaySetService.getDisplaySetByUID(uid));
-    return sets.find(one => one && (one.imageIds || []).length && one.Modality !== 'SEG') || null;
+    return shownSet(this.viewer.services);
+  }
+
+  planes() {
+    return togglePlanes(this.viewer);
   }
 
   #current() {
@@ -220,13 +195,7 @@ export class Session {
     }
     let map = this.#maps.get(displaySet.displaySetInstanceUID);
     if (!map) {
-      const { metaData } = this.viewer.cornerstone;
-      map = new Labelmap(this.viewer, displaySet, new Grid(displaySet.imageIds, id => {
-        const instance = metaData.get('instance', id) || {};
-        const frames = metaData.get('imagePlaneModule', id);
-        const located = Boolean(instance.ImagePositionPatient || frames?.imagePositionPatient) && Boolean(instance.ImageOrientationPatient);
-        return { plane: frames, rows: instance.Rows, columns: instance.Columns, located };
-      }));
+      map = new Labelmap(this.viewer, displaySet, gridOf(displaySet, this.viewer.cornerstone.metaData));
       await map.create(this.labels);
       this.#maps.set(displaySet.displaySetInstanceUID, map);
     }
@@ -334,34 +303,5 @@ export class Session {
       this.busy = '';
     }
     this.changed();
-  }
-
-  /** Look after a training until it ends. */
-  #follow(task) {
-    clearInterval(this.#poll);
-    this.training = task;
-    if (!task) {
-      return;
-    }
-    this.#poll = setInterval(async () => {
-      try {
-        const all = await server.trainings();
-        const running = all.find(isRunning);
-        this.info = await server.info();
-        const stats = Object.values(this.info.train_stats || {})[0];
-        this.training = running ? { ...running, stats } : null;
-        if (!running) {
-          clearInterval(this.#poll);
-          this.failed = all.at(-1)?.status === 'ERROR';
-          this.message = this.failed ? 'The training failed; the server\'s log says why.' : 'The training ended.';
-        }
-      } catch (error) {
-        clearInterval(this.#poll);
-        this.training = null;
-        this.failed = true;
-        this.message = error.message;
-      }
-      this.changed();
-    }, POLL);
   }
 }
