@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -51,7 +50,9 @@ def fetch_ohif(folder: Path) -> Path:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
-            raise DataError(f"npm pack {OHIF_PACKAGE}: no end after {_SECONDS} s. Check the network.") from error
+            raise DataError(
+                f"npm pack {OHIF_PACKAGE}: no end after {_SECONDS} s. Check the network."
+            ) from error
         found = sorted(Path(temporary).glob("*.tgz"))
         if done.returncode or not found:
             lines = [line for line in done.stderr.splitlines() if "npm error" in line]
@@ -81,7 +82,9 @@ def unpack_ohif(archive: Path, folder: Path, sha512: str = OHIF_SHA512) -> Path:
     with archive.open("rb") as file:
         digest = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
     if digest != sha512:
-        raise DataError(f"{archive.name}: sha512 is {digest}, expected {sha512}. Fetch it again; do not use this one.")
+        raise DataError(
+            f"{archive.name}: sha512 is {digest}, expected {sha512}. Fetch it again; do not use this one."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         try:
@@ -95,10 +98,12 @@ def unpack_ohif(archive: Path, folder: Path, sha512: str = OHIF_SHA512) -> Path:
         dist = Path(temporary) / "package" / "dist"
         if not (dist / "index.html").is_file():
             raise DataError(f"{archive.name}: has no package/dist/index.html, expected a prebuilt viewer.")
-        os.replace(dist, folder)  # takes the place of an empty folder too
+        dist.replace(folder)  # takes the place of an empty folder too
     return folder
 
 
 def _check_free(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--fetch-ohif: {folder} is there already, expected a new or empty folder. Name another.")
+        raise UsageError(
+            f"--fetch-ohif: {folder} is there already, expected a new or empty folder. Name another."
+        )

@@ -170,4 +170,6 @@ def _file(path: Path | None, media_type: str | None = None) -> Response:
     """A file, not to be kept: Chromium stalls now and then where it starts the viewer out of its cache."""
     if path is None:
         raise HTTPException(404, "There is no such page.")
-    return FileResponse(path, media_type=media_type, headers=_NOT_KEPT | {"X-Content-Type-Options": "nosniff"})
+    return FileResponse(
+        path, media_type=media_type, headers=_NOT_KEPT | {"X-Content-Type-Options": "nosniff"}
+    )

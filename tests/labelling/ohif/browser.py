@@ -126,7 +126,9 @@ class Browser:
 
     def _mouse(self, kind: str, x: float, y: float, buttons: int) -> None:
         button = "none" if kind == "mouseMoved" and not buttons else "left"
-        self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1)
+        self.command(
+            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1
+        )
 
     def _receive(self, seconds: float = 120) -> dict[str, Any]:
         end = time.monotonic() + seconds

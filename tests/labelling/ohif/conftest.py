@@ -45,9 +45,10 @@ def program(name: str) -> str:
     """Path of a program; Debian's package is installed where it is missing and that is allowed."""
     found = shutil.which(name)
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         install = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES[name].split()]
         subprocess.run(["apt-get", "update"], capture_output=True, check=False)
-        subprocess.run(install, capture_output=True, check=False, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+        subprocess.run(install, capture_output=True, check=False, env=environment)
         found = shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is missing: apt-get install --no-install-recommends {PACKAGES[name]}")

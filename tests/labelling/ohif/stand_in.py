@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from monai_effsam.data.io import find_inputs, read_image, write_dicom_seg
 from monai_effsam.labelling.server.viewer import viewer_router
 from monai_effsam.targets import own_target
 
-from .studies import Study
+from .studies import Study  # noqa: TID252  tests are no package on the path
 
 RADIUS = 6
 
@@ -147,7 +148,7 @@ class StandIn:
             return {"id": "1", "status": "RUNNING"}
 
         @self.app.get("/train/")
-        def trainings(all: bool = False) -> Any:
+        def trainings(all: bool = False) -> Any:  # noqa: A002  the clients' name
             assert all
             self.training = max(self.training - 1, 0)
             return [{"id": "1", "status": "RUNNING" if self.training else "DONE"}] if self.trained else []
@@ -185,16 +186,19 @@ class StandIn:
             [source] = find_inputs([study.files[0].parent])
             image = read_image(source)
             places = [pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in study.files]
-            order = [places.index(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in image.sources]
+            order = [
+                places.index(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID)
+                for p in image.sources
+            ]
             targets = [_target(one["name"], one["idx"]) for one in names]
             seg = write_dicom_seg(image, np.ascontiguousarray(mask[order]), targets, Path(temporary))
             if seg is not None and self.archive:
-                httpx.post(f"{self.archive}/instances", content=seg.read_bytes(), timeout=60).raise_for_status()
+                httpx.post(
+                    f"{self.archive}/instances", content=seg.read_bytes(), timeout=60
+                ).raise_for_status()
 
 
 def _target(name: str, value: int) -> Any:
-    from dataclasses import replace
-
     return replace(own_target(name, "ct"), value=value)
 
 
@@ -206,7 +210,8 @@ def read_label(study: Study, file: bytes) -> NDArray[np.uint8]:
     assert fields["space"] == "left-posterior-superior"
     assert [int(v) for v in fields["sizes"].split()] == list(study.sizes)
     if study.directions is not None:
-        steps = np.array([[float(v) for v in step.strip("()").split(",")] for step in fields["space directions"].split()])
+        told = fields["space directions"].split()
+        steps = np.array([[float(v) for v in step.strip("()").split(",")] for step in told])
         np.testing.assert_allclose(steps, study.directions, atol=1e-4)
         origin = [float(v) for v in fields["space origin"].strip("()").split(",")]
         np.testing.assert_allclose(origin, study.origin, atol=1e-4)
@@ -221,4 +226,6 @@ def _multipart(parts: list[tuple[str, str | None, str, bytes]]) -> Response:
         told = f'; filename="{file}"' if file else ""
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{told}\r\nContent-Type: {kind}\r\n\r\n'
         body += head.encode() + content + b"\r\n"
-    return Response(body + f"--{boundary}--\r\n".encode(), media_type=f"multipart/form-data; boundary={boundary}")
+    return Response(
+        body + f"--{boundary}--\r\n".encode(), media_type=f"multipart/form-data; boundary={boundary}"
+    )

@@ -20,15 +20,16 @@ pytest.importorskip("fastapi")
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
 
-from .browser import Browser  # noqa: E402
-from .stand_in import StandIn, automatic, prompted, read_label  # noqa: E402
-from .studies import Study, make_studies  # noqa: E402
+from .browser import Browser  # noqa: E402, TID252  tests are no package on the path
+from .stand_in import StandIn, automatic, prompted, read_label  # noqa: E402, TID252
+from .studies import Study, make_studies  # noqa: E402, TID252
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 VIEW = """(() => { const g = services.viewportGridService.getState();
   const vp = services.cornerstoneViewportService.getCornerstoneViewport(g.activeViewportId);
-  const set = services.displaySetService.getDisplaySetByUID(g.viewports.get(g.activeViewportId).displaySetInstanceUIDs[0]);
+  const [uid] = g.viewports.get(g.activeViewportId).displaySetInstanceUIDs;
+  const set = services.displaySetService.getDisplaySetByUID(uid);
   return [vp, set]; })()"""
 MASK = """(() => { const [vp, set] = %s;
   const map = cornerstoneTools.segmentation.state.getSegmentation('effsam-' + set.displaySetInstanceUID);
@@ -63,7 +64,8 @@ class Viewer:
         """Wait until the panel says so."""
         said = self.part("said")
         self.browser.until(
-            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})", 60
+            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})",
+            60,
         )
 
     def press(self, name: str, text: str = "", state: str = "ready") -> None:
@@ -82,7 +84,9 @@ class Viewer:
         """Show a slice, by its number along the normal."""
         uid = json.dumps(self.uids[k])
         at = f"vp.getImageIds().findIndex(id => cornerstone.metaData.get('instance', id).SOPInstanceUID === {uid})"
-        self.browser.js(f"(async () => {{ const [vp] = {VIEW}; await vp.setImageIdIndex({at}); vp.render(); }})()")
+        self.browser.js(
+            f"(async () => {{ const [vp] = {VIEW}; await vp.setImageIdIndex({at}); vp.render(); }})()"
+        )
         time.sleep(0.5)
 
     def place(self, i: int, j: int) -> tuple[float, float]:
@@ -114,7 +118,9 @@ class Viewer:
         """(slices, rows, columns) as the viewer has it, slices along the normal."""
         found = dict(json.loads(self.browser.js(MASK % VIEW)))
         shape = self.study.pixels.shape[1:]
-        return np.stack([np.frombuffer(base64.b64decode(found[uid]), np.uint8).reshape(shape) for uid in self.uids])
+        return np.stack(
+            [np.frombuffer(base64.b64decode(found[uid]), np.uint8).reshape(shape) for uid in self.uids]
+        )
 
     @property
     def last(self) -> tuple[str, dict[str, Any]]:
@@ -150,19 +156,25 @@ def browser(browser_program: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=["CT", "MR", "US", "ES"])
-def viewer(request: Any, browser: Browser, server: StandIn, address: str, studies: dict[str, Study]) -> Viewer:
+def viewer(
+    request: Any, browser: Browser, server: StandIn, address: str, studies: dict[str, Study]
+) -> Viewer:
     return Viewer(browser, server, address, studies[request.param])
 
 
 @pytest.fixture
-def open_viewer(browser: Browser, server: StandIn, address: str, studies: dict[str, Study]) -> Callable[[str], Viewer]:
+def open_viewer(
+    browser: Browser, server: StandIn, address: str, studies: dict[str, Study]
+) -> Callable[[str], Viewer]:
     return lambda name: Viewer(browser, server, address, studies[name])
 
 
 def stored_masks(orthanc: str, study: Study) -> list[dict[str, NDArray[np.bool_]]]:
     """The segmentations of a study in the PACS: segment -> mask on the study's slices."""
     found = []
-    rows = httpx.get(f"{orthanc}/dicom-web/studies/{study.study}/series", headers={"Accept": "application/dicom+json"})
+    rows = httpx.get(
+        f"{orthanc}/dicom-web/studies/{study.study}/series", headers={"Accept": "application/dicom+json"}
+    )
     for row in rows.json():
         if row["00080060"]["Value"] != ["SEG"]:
             continue

@@ -13,9 +13,10 @@ import pytest
 HELP = """
 import { Grid } from 'MODULES/grid.js';
 import { readNrrd, writeNrrd } from 'MODULES/nrrd.js';
-const image = (k, x = [1, 0, 0], y = [0, 1, 0]) => ({ imagePositionPatient: [5, 6, 3 * k], rowCosines: x, columnCosines: y,
+const image = k => ({ imagePositionPatient: [5, 6, 3 * k], rowCosines: [1, 0, 0], columnCosines: [0, 1, 0],
   columnPixelSpacing: 0.5, rowPixelSpacing: 2 });
-const grid = (ids, located = true) => new Grid(ids.map(String), id => ({ plane: image(Number(id)), rows: 3, columns: 4, located }));
+const grid = (ids, located = true) => new Grid(ids.map(String),
+  id => ({ plane: image(Number(id)), rows: 3, columns: 4, located }));
 const count = n => Uint8Array.from({ length: n }, (_, at) => at);
 const failing = async work => { try { await work(); return null; } catch (error) { return error.message; } };
 """
@@ -53,7 +54,12 @@ const mask = { sizes: [4, 3, 2], data: count(24), origin: [1, 2, 3], directions:
 const back = await readNrrd(await (await writeNrrd(mask)).arrayBuffer());
 const result = { ...back, data: [...back.data] };""")
     directions = [[0.5, 0, 0], [0, 2, 0], [0, 0, -3]]
-    assert found == {"sizes": [4, 3, 2], "data": list(range(24)), "origin": [1, 2, 3], "directions": directions}
+    assert found == {
+        "sizes": [4, 3, 2],
+        "data": list(range(24)),
+        "origin": [1, 2, 3],
+        "directions": directions,
+    }
 
 
 def test_nrrd_of_two_axes_lies_nowhere(run: Any) -> None:
@@ -88,7 +94,8 @@ const result = [one.imageIds, one.origin, one.directions, grid([2, 0, 1], false)
 def test_pixel_of_a_place_with_oblong_pixels(run: Any) -> None:
     found = run("""
 const one = grid([2, 0, 1]);
-const result = [one.pixelAt([6.1, 9.1, 3], '1'), one.pixelAt([6.1, 9.1, 4.6], null), one.pixelAt([-90, 90, 0], '0')];""")
+const asked = [[[6.1, 9.1, 3], '1'], [[6.1, 9.1, 4.6], null], [[-90, 90, 0], '0']];
+const result = asked.map(([world, id]) => one.pixelAt(world, id));""")
     assert found == [[2, 2, 1], [2, 2, 2], [0, 2, 0]]
 
 
@@ -97,7 +104,8 @@ def test_mask_is_placed_by_its_axes(run: Any) -> None:
 const one = grid([0, 1]);
 const own = { sizes: [4, 3, 2], data: count(24), origin: one.origin, directions: one.directions };
 const back = { ...own, origin: [5, 6, 3], directions: [own.directions[0], own.directions[1], [0, 0, -3]] };
-const turned = { sizes: [3, 4, 2], data: count(24), origin: [5, 6, 0], directions: [[0, 2, 0], [0.5, 0, 0], [0, 0, 3]] };
+const swapped = [[0, 2, 0], [0.5, 0, 0], [0, 0, 3]];
+const turned = { sizes: [3, 4, 2], data: count(24), origin: [5, 6, 0], directions: swapped };
 const result = [own, back, turned].map(mask => [...one.place(mask)]);""")
     own = list(range(24))
     turned = [own[k * 12 + i * 3 + j] for k in range(2) for j in range(3) for i in range(4)]
@@ -123,7 +131,11 @@ const result = [
 def test_no_module_makes_html_of_text(modules: Path) -> None:
     for path in modules.glob("*.js"):
         text = path.read_text()
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), path.name
-        assert text.startswith("// Licensed under the Apache License, Version 2.0 (see LICENSE).\n"), path.name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), (
+            path.name
+        )
+        assert text.startswith("// Licensed under the Apache License, Version 2.0 (see LICENSE).\n"), (
+            path.name
+        )
         assert len(text.splitlines()) < 300, path.name
         assert not re.search(r"https?://", text), path.name
