@@ -82,12 +82,18 @@ class Viewer:
 
     def go_to(self, k: int) -> None:
         """Show a slice, by its number along the normal."""
-        uid = json.dumps(self.uids[k])
-        at = f"vp.getImageIds().findIndex(id => cornerstone.metaData.get('instance', id).SOPInstanceUID === {uid})"
-        self.browser.js(
-            f"(async () => {{ const [vp] = {VIEW}; await vp.setImageIdIndex({at}); vp.render(); }})()"
-        )
-        time.sleep(0.5)
+        shown = f"cornerstone.metaData.get('instance', {VIEW}[0].getCurrentImageId()).SOPInstanceUID"
+        same = f"id => cornerstone.metaData.get('instance', id).SOPInstanceUID === '{self.uids[k]}'"
+        at = f"vp.getImageIds().findIndex({same})"
+        stays = 0
+        for _ in range(60):  # a viewer that is still loading goes back to its first image
+            stays = stays + 1 if self.browser.js(shown) == self.uids[k] else 0
+            if stays == 3:
+                return
+            if not stays:
+                self.browser.js(f"(async () => {{ const [vp] = {VIEW}; await vp.setImageIdIndex({at}); }})()")
+            time.sleep(0.5)
+        raise TimeoutError(f"slice {k} does not stay")
 
     def place(self, i: int, j: int) -> tuple[float, float]:
         """Where a pixel of the slice is on the page."""
