@@ -37,9 +37,7 @@ def disc(number):
 
 def slices(count):
     """Labelled slices of discs."""
-    return [
-        LabelledSlice(*disc(n), "endoscopy", "endoscopy", f"case{n}", (True,)) for n in range(count)
-    ]
+    return [LabelledSlice(*disc(n), "endoscopy", "endoscopy", f"case{n}", (True,)) for n in range(count)]
 
 
 @pytest.fixture
@@ -52,7 +50,9 @@ def store(tmp_path):
     store = FolderStore(folder)
     for n in range(12):
         cv2.imwrite(str(tmp_path / "sent.png"), disc(n)[1] * 5)
-        store.save_label(f"x{n}", str(tmp_path / "sent.png"), "final", {"label_info": [{"name": "polyp", "idx": 5}]})
+        store.save_label(
+            f"x{n}", str(tmp_path / "sent.png"), "final", {"label_info": [{"name": "polyp", "idx": 5}]}
+        )
     return store
 
 
@@ -124,7 +124,9 @@ def test_learning_publishes_a_better_model_that_runs(tiny_model, store, tmp_path
 def test_a_worse_model_is_not_published(tiny_model, store, tmp_path, monkeypatch):
     scores = iter([0.9, 0.5, 0.4, 0.3])
     monkeypatch.setattr(finetune, "held_dice", lambda *a: next(scores))
-    done = learn(labelled_items(store.datalist()), tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT)
+    done = learn(
+        labelled_items(store.datalist()), tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT
+    )
     assert (done.published, done.before, done.after) == (None, 0.9, 0.5)
     assert current(tmp_path / "m") is None
 

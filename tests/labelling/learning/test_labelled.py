@@ -35,7 +35,9 @@ def volume(path, affine, shape=(20, 24, 8)):
     return label
 
 
-@pytest.mark.parametrize("affine", [AXIAL, OBLIQUE, np.diag([1.0, 1.0, -3.0, 1.0])], ids=["axial", "oblique", "down"])
+@pytest.mark.parametrize(
+    "affine", [AXIAL, OBLIQUE, np.diag([1.0, 1.0, -3.0, 1.0])], ids=["axial", "oblique", "down"]
+)
 @pytest.mark.parametrize("way", ["same", "cropped", "flipped", "turned"])
 def test_label_of_another_grid_lies_where_it_was_drawn(tmp_path, affine, way):
     label = volume(tmp_path / "ct.nii.gz", affine)
