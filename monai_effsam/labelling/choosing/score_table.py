@@ -119,7 +119,7 @@ class ScoreTable:
         except (OSError, ValueError, KeyError) as error:
             log.warning("%s: scores are unreadable (%s) and made anew", self._file(model), error)
             return {}
-            rows = {}
+        rows = {}
         for name, stamp, (apart, entropy, inside), pooled in zip(*columns, strict=True):
             scores = ImageScores(float(apart), float(entropy), float(inside), pooled.astype(np.float32))
             rows[str(name)] = str(stamp), scores
