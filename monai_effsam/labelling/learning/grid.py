@@ -78,9 +78,11 @@ def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(X, Y, Z) values and their affine to RAS."""
     if path.name.lower().endswith(".nrrd"):
         from monai_effsam.data.io.nrrd import load_nrrd
+        from monai_effsam.data.io.quiet import quiet
 
         try:
-            values, affine, _ = load_nrrd(path)
+            with quiet():  # ITK complains while it is loaded
+                values, affine, _ = load_nrrd(path)
         except RuntimeError as error:  # ITK's, many lines
             raise DataError(
                 f"{path}: label cannot be read, expected a whole NRRD. Export it again."
