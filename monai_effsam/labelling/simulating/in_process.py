@@ -72,8 +72,8 @@ def cached_set(
         known = content["maps"] if content["key"] == key else None
     maps = []
     found: list[list[CachedSlice]] = []
-    for number, part in enumerate(chosen):
-        slices = load_slices(part, model.specs, model.targets, known_from=cases)
+    for number, own_cases in enumerate(chosen):
+        slices = load_slices(own_cases, model.specs, model.targets, known_from=cases)
         if known is None:
             found.append(list(_told(cache_slices(model, slices), len(slices))))
             maps.append([(list(one.parts), one.label) for one in found[-1]])

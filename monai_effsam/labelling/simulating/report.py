@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -117,9 +118,7 @@ def learning_curves(rows: Sequence[RoundRow], *, clicks: bool = False) -> str:
                 )
                 for v in curve.values()
             ]
-            parts += [
-                line(a[0], a[1], b[0], b[1], colour, 2) for a, b in zip(points, points[1:], strict=False)
-            ]
+            parts += [line(a[0], a[1], b[0], b[1], colour, 2) for a, b in pairwise(points)]
             parts += [line(x, y - e, x, y + e, colour, 1) for x, y, e in points]
     for number, s in enumerate(strategies):
         x = left + 150 * number
