@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from monai_effsam.data.io import Image, read_label
 from monai_effsam.errors import DataError
 
-__all__ = ["label_on_grid", "stored_grid"]
+__all__ = ["label_on_grid", "resampled", "stored_grid"]
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd")
 _CLOSE = 0.1  # of a voxel
@@ -39,7 +39,7 @@ def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
     shape, own = stored_grid(image)
     if values.shape != shape or not (image.kind == "raster" or _same_place(affine, own, shape)):
         drawn = bool(values.any())
-        values = _resampled(values, affine, shape, own)
+        values = resampled(values, affine, shape, own)
         if drawn and not values.any():
             raise DataError(
                 f"{path}: label lies beside its image {image.path.name}, expected it inside. Draw it on this image."
@@ -114,13 +114,20 @@ def _same_place(one: NDArray[np.float64], other: NDArray[np.float64], shape: tup
     return bool(np.abs(off).max() < _CLOSE)
 
 
-def _resampled(
+def resampled(
     values: NDArray[np.uint8],
     affine: NDArray[np.float64],
     shape: tuple[int, int, int],
     own: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """The nearest value of a label at every voxel of another grid, 0 outside."""
+    """The nearest value of a label at every voxel of another grid, 0 outside.
+
+    Args:
+        values: (X, Y, Z) of the label.
+        affine: its indices to RAS [mm].
+        shape: of the other grid.
+        own: its indices to RAS [mm].
+    """
     from scipy.ndimage import affine_transform
 
     index = np.linalg.inv(affine) @ own

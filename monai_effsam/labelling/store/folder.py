@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import copy
 import io
+import shutil
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +23,17 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from monai_effsam.data.io.sniff import ENDINGS, stem
+from monai_effsam.data.io.sniff import stem
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.store.folder_files import FolderFiles
-from monai_effsam.labelling.store.state import FolderState, StoredFile, StoredImage, check_id, check_tag
+from monai_effsam.labelling.store.state import (
+    FolderState,
+    StoredFile,
+    StoredImage,
+    check_ending,
+    check_id,
+    check_tag,
+)
 
 __all__ = ["FINAL", "ORIGINAL", "FolderStore"]
 
@@ -32,10 +41,8 @@ FINAL, ORIGINAL = "final", "original"
 """Tags of labels: a person's, and a model's that a person may mend."""
 
 
-class FolderStore(Datastore):  # no types
-    """Images and labels of a folder.
-
-    Several threads and processes may use one folder. What other programs put in or take away is seen at the next call.
+class FolderStore(Datastore):
+    """Images and labels of a folder, for several threads and processes; what others change is seen at the next call.
 
     Args:
         folder: made where it is missing.
@@ -71,8 +78,8 @@ class FolderStore(Datastore):  # no types
         for image_id, one in self._files.state().objects.items():
             label = one.labels.get(FINAL)
             if label is not None:
-                paths = self.get_image_uri(image_id), self.get_label_uri(image_id, FINAL)
-                image, mask = paths if full_path else (Path(p).name for p in paths)
+                paths = (Path(self.get_image_uri(image_id)), Path(self.get_label_uri(image_id, FINAL)))
+                image, mask = (str(p) if full_path else p.name for p in paths)
                 info = {"image": dict(one.image.info), "label": dict(label.info)}
                 rows.append({"image": image, "label": mask, "meta": info})
         return rows
@@ -152,7 +159,7 @@ class FolderStore(Datastore):  # no types
         """
         path = Path(image_filename)
         image_id = check_id(image_id or stem(path))
-        ext = _ending(path)
+        ext = check_ending(path)
         if (
             image_id + ext in self._files.state().objects
         ):  # of two files of one name the second goes by all of it
@@ -170,7 +177,8 @@ class FolderStore(Datastore):  # no types
         one = self._image(image_id)
         for tag in one.labels:
             self.remove_label(image_id, tag)
-        self._files.image_path(image_id, one.image).unlink(missing_ok=True)
+        path = self._files.image_path(image_id, one.image)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self._files.change(lambda state: state.with_image(image_id, None))
 
     def save_label(
@@ -194,7 +202,7 @@ class FolderStore(Datastore):  # no types
         """
         tag, path = check_tag(label_tag), Path(label_filename)
         self._image(image_id)
-        ext = _ending(path)
+        ext = check_ending(path)
         info = {**(label_info or {}), "ts": int(time.time()), "name": image_id + ext}
         self._files.put_label(image_id, tag, path, StoredFile(ext, info))
         return image_id
@@ -263,9 +271,9 @@ class FolderStore(Datastore):  # no types
             tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file,
             zipfile.ZipFile(file, "x") as out,
         ):
-            for row in rows:
-                for part in ("image", "label"):
-                    out.write(row[part], f"{part}/{Path(row[part]).name}")
+            for part, path in ((part, Path(row[part])) for row in rows for part in ("image", "label")):
+                for one in sorted(path.iterdir()) if path.is_dir() else [path]:
+                    out.write(one, f"{part}/{one.relative_to(path.parent)}")
             out.writestr("metadata.json", self._files.state().to_bytes())
         return file.name
 
@@ -275,10 +283,7 @@ class FolderStore(Datastore):  # no types
     def status(self) -> dict[str, Any]:
         """How many images, how many with a final label, how many labels of each tag."""
         objects = self._files.state().objects
-        tags: dict[str, int] = {}
-        for one in objects.values():
-            for tag in one.labels:
-                tags[tag] = tags.get(tag, 0) + 1
+        tags = dict(Counter(tag for one in objects.values() for tag in one.labels))
         return {"total": len(objects), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def json(self) -> dict[str, Any]:
@@ -294,17 +299,3 @@ class FolderStore(Datastore):  # no types
     def _label(self, label_id: str, tag: str) -> StoredFile | None:
         one = self._files.state().objects.get(label_id)
         return one.labels.get(tag) if one else None
-
-
-def _ending(path: Path) -> str:
-    """The file's ending in small letters.
-
-    Raises:
-        UsageError: it is none that is read here.
-    """
-    ending = path.name[len(stem(path)) :].lower()
-    if not ending:
-        raise UsageError(
-            f"{path.name}: has an unknown ending, expected {' '.join(ENDINGS)}. Convert the file."
-        )
-    return ending
