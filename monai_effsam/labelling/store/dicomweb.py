@@ -13,16 +13,17 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_effsam.data.io import Image, read_image, write_mask
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.durable import PART, move_durably, write_durably
+from monai_effsam.labelling.store.archive import DicomArchive
 from monai_effsam.labelling.store.folder import FINAL, FolderStore
 from monai_effsam.labelling.store.folder_files import SERIES
-from monai_effsam.labelling.store.seg_reading import read_seg, referenced_series
+from monai_effsam.labelling.store.seg_reading import read_seg
 from monai_effsam.labelling.store.seg_writing import label_to_seg
 from monai_effsam.targets import TARGETS, Target
 
@@ -31,7 +32,6 @@ __all__ = ["DicomWebStore"]
 log = logging.getLogger(__name__)
 
 _UID = re.compile(r"[0-9.]{1,64}")
-_TOLD = ("Modality", "StudyDate", "StudyTime", "PatientID", "StudyInstanceUID", "SeriesDescription")
 _NO_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG", "DOC"}
 _COMPLETE = ".complete"
 _RECENT = 120.0  # a series that was asked for so lately may be being read [s]
@@ -60,7 +60,7 @@ class DicomWebStore(FolderStore):
         targets: Sequence[Target] = TARGETS,
     ) -> None:
         super().__init__(cache)
-        self.client, self.search_filter = client, dict(search_filter or {})
+        self.archive, self.search_filter = DicomArchive(client), dict(search_filter or {})
         self.cache_bytes, self.listing_seconds, self.targets = cache_bytes, listing_seconds, tuple(targets)
         self._lock, self._fetching = threading.RLock(), dict[str, threading.Lock]()
         self._listed: tuple[float, tuple[str, ...]] = (-1e9, ())
@@ -68,7 +68,7 @@ class DicomWebStore(FolderStore):
 
     def name(self) -> str:
         """Address of the PACS."""
-        return str(getattr(self.client, "base_url", super().name()))
+        return self.archive.name
 
     def list_images(self) -> list[str]:
         """UIDs of the series that the PACS lists, seldom older than `listing_seconds`."""
@@ -198,45 +198,28 @@ class DicomWebStore(FolderStore):
 
     def _look(self) -> list[str]:
         """Ask the PACS for series and segmentations; a folder each for new ones, their facts in one write."""
-        found = self._asked(lambda: self.client.search_for_series(search_filters=dict(self.search_filter)))
-        facts = {uid: row for row in map(_row, found) if (uid := row.get("SeriesInstanceUID", ""))}
+        facts = self.archive.series(self.search_filter)
         uids = [u for u, row in facts.items() if _UID.fullmatch(u) and row.get("Modality") not in _NO_IMAGES]
         known = set(super().list_images())
-        for uid in uids:
-            if uid not in known:
-                (self.folder / (uid + SERIES)).mkdir(parents=True, exist_ok=True)
-        if new := [uid for uid in uids if uid not in known]:
-            self.update_images_info({u: {k: facts[u][k] for k in _TOLD if k in facts[u]} for u in new})
-        for row in map(
-            _row, self._asked(lambda: self.client.search_for_series(search_filters={"Modality": "SEG"}))
-        ):
-            seg, study = row.get("SeriesInstanceUID", ""), row.get("StudyInstanceUID", "")
-            if seg and seg not in self._referred and row.get("Modality", "SEG") == "SEG":
-                self._referred[seg] = self._series_of(study, seg)
+        new = {uid: facts[uid] for uid in uids if uid not in known}
+        for uid in new:
+            (self.folder / (uid + SERIES)).mkdir(parents=True, exist_ok=True)
+        if new:
+            self.update_images_info(new)
+        for seg, row in self.archive.series({"Modality": "SEG"}).items():
+            if seg not in self._referred and row.get("Modality", "SEG") == "SEG":
+                self._referred[seg] = self.archive.referenced(row.get("StudyInstanceUID", ""), seg)
         return uids
-
-    def _series_of(self, study: str, seg: str) -> str:
-        from pydicom.dataset import Dataset
-
-        try:
-            return referenced_series(Dataset.from_json(self.client.retrieve_series_metadata(study, seg)[0]))
-        except Exception as error:  # noqa: BLE001  of HTTP, JSON or pydicom; one bad object hides no other
-            log.warning("%s: segmentation passed over, %s", seg, error)
-            return ""
 
     def _fetch(self, uid: str, folder: Path) -> None:
         """Download a series; `.complete` is written last."""
         study = str(self.get_image_info_here(uid).get("StudyInstanceUID", ""))
         folder.mkdir(parents=True, exist_ok=True)
-        count = 0
-        for data in self._asked(lambda: self.client.retrieve_series(study, uid)):
-            part = folder / f"{PART}{count}.dcm"
+        for number, data in enumerate(self.archive.instances(study, uid)):
+            part = folder / f"{PART}{number}.dcm"
             data.save_as(part, write_like_original=False)
             name = str(data.get("SOPInstanceUID", ""))
-            move_durably(part, folder / f"{name if _UID.fullmatch(name) else count}.dcm")
-            count += 1
-        if not count:
-            raise DataError(f"{self.name()}: gives no image of series {uid}, expected some. Look there.")
+            move_durably(part, folder / f"{name if _UID.fullmatch(name) else number}.dcm")
         (folder / _COMPLETE).touch()
         self._make_room(folder)
 
@@ -277,11 +260,8 @@ class DicomWebStore(FolderStore):
         """STOW a segmentation, and forget it when the PACS has it."""
         from pydicom import dcmread
 
-        try:
-            data = dcmread(path)
-            self.client.store_instances([data])
-        except Exception as error:  # noqa: BLE001  of HTTP or pydicom; it is kept and told
-            log.warning("%s: segmentation not sent, %s", path.name, error)
+        data = dcmread(path)
+        if not self.archive.store(data):
             return False
         self._referred[str(data.SeriesInstanceUID)] = path.name.rsplit("-", 1)[0]
         path.unlink(missing_ok=True)
@@ -293,27 +273,7 @@ class DicomWebStore(FolderStore):
         image = self._opened(uid)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "seg.dcm"
-            data = self._asked(lambda: self.client.retrieve_series(study, seg))
-            if not data:
-                raise DataError(f"{self.name()}: gives no instance of {seg}, expected one. Look there.")
-            data[-1].save_as(path, write_like_original=False)
+            self.archive.instances(study, seg)[-1].save_as(path, write_like_original=False)
             mask, names = read_seg(path, image)
             info = {"label_info": [{"name": n, "idx": v} for v, n in names.items()], "SeriesInstanceUID": seg}
             super().save_label(uid, str(write_mask(image, mask, Path(folder))), FINAL, info)
-
-    def _asked(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{self.name()}: does not answer as a DICOMweb service ({reason}). Check it."
-            ) from error
-
-
-def _row(item: Mapping[str, Any]) -> dict[str, str]:
-    """Attributes of a QIDO answer by keyword."""
-    from pydicom.dataset import Dataset
-
-    data = Dataset.from_json(dict(item))
-    return {k: str(data.get(k)) for k in ("SeriesInstanceUID", *_TOLD) if data.get(k) not in (None, "")}

@@ -78,8 +78,8 @@ class FolderStore(Datastore):
         for image_id, one in self._files.state().objects.items():
             label = one.labels.get(FINAL)
             if label is not None:
-                paths = (Path(self.get_image_uri(image_id)), Path(self.get_label_uri(image_id, FINAL)))
-                image, mask = (str(p) if full_path else p.name for p in paths)
+                paths = self.get_image_uri(image_id), self.get_label_uri(image_id, FINAL)
+                image, mask = (p if full_path else Path(p).name for p in paths)
                 info = {"image": dict(one.image.info), "label": dict(label.info)}
                 rows.append({"image": image, "label": mask, "meta": info})
         return rows
