@@ -26,7 +26,7 @@ class BackgroundScorer:
     """Keeps a score table complete.
 
     Args:
-        datastore: of MONAI Label; unlabelled images come first, labelled ones tell what is known already.
+        datastore: a `FolderStore` or `DicomWebStore`; unlabelled images come first, labelled ones tell what is known already.
         table: to be filled.
         model: what tells the model in use from others; asked before each image.
         score: path of an image -> scores, by the model in use.
@@ -91,7 +91,7 @@ class BackgroundScorer:
         """Images to be scored, and their stamps: unlabelled ones first."""
         unlabelled = self.datastore.get_unlabeled_images()
         order = [*unlabelled, *sorted(set(self.datastore.list_images()) - set(unlabelled))]
-        stamps = {name: stamp for name in order if (stamp := _stamp(self.datastore.get_image_uri(name)))}
+        stamps = {name: stamp for name in order if (stamp := self.datastore.stamp(name))}
         return [
             (name, stamps[name])
             for name in self.table.lacking(stamps)
@@ -106,12 +106,3 @@ class BackgroundScorer:
             except Exception:
                 log.exception("scores: a round failed, the next one begins in %.0f s", self.pause)
             self._wake.wait(self.pause)
-
-
-def _stamp(path: str) -> str:
-    """What changes with a file's content: size and time of the last change; empty where there is none."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return ""
-    return f"{status.st_size}-{status.st_mtime_ns}"

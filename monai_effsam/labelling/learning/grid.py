@@ -37,7 +37,7 @@ def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
         return read_label(path, image)
     values, affine = _volume(path)
     shape, own = stored_grid(image)
-    if values.shape != shape or not (image.kind == "raster" or _same_place(affine, own, shape)):
+    if values.shape != shape or (_has_place(image) and not _same_place(affine, own, shape)):
         drawn = bool(values.any())
         values = resampled(values, affine, shape, own)
         if drawn and not values.any():
@@ -72,6 +72,11 @@ def stored_grid(image: Image) -> tuple[tuple[int, int, int], NDArray[np.float64]
     elif hasattr(geometry, "header"):
         affine = np.asarray(geometry.header.get_best_affine(), float)
     return (x, y, z), affine
+
+
+def _has_place(image: Image) -> bool:
+    """Whether an image tells where it lies; a picture does not, and viewers invent what they like."""
+    return hasattr(image.geometry, "affine") or hasattr(image.geometry, "header")
 
 
 def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -136,6 +136,10 @@ class DicomWebStore(FolderStore):
         files = [p for p in folder.iterdir() if not p.name.startswith(".")]
         return str(files[0] if len(files) == 1 else folder)
 
+    def stamp(self, image_id: str) -> str:
+        """The series' UID: what it holds does not change."""
+        return image_id
+
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; a final one that lies in the PACS alone is fetched, and put on the grid of its image.
 

@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ class FolderStore(Datastore):
         """Path of an image, empty for an unknown one."""
         one = self._files.state().objects.get(image_id)
         return str(self._files.image_path(image_id, one.image).resolve()) if one else ""
+
+    def stamp(self, image_id: str) -> str:
+        """What changes with an image's content; empty for an unknown one."""
+        path = self.get_image_uri(image_id)
+        with suppress(OSError):
+            status = Path(path).stat()
+            return f"{status.st_size}-{status.st_mtime_ns}" if path else ""
+        return ""
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO | None:
         """Content of an image, None for an unknown one."""

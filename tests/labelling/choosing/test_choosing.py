@@ -183,9 +183,9 @@ def test_serving_takes_milliseconds(store, record_property):
     chooser({}, Many())
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         answer = chooser({}, Many())
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert {"id", "disagreement", "entropy", "foreground"} == answer.keys()
     record_property("ms_next_of_2700", 1000 * min(times))
     assert min(times) < 0.1
