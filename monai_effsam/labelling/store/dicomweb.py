@@ -63,6 +63,7 @@ class DicomWebStore(FolderStore):
         self.archive, self.search_filter = DicomArchive(client), dict(search_filter or {})
         self.cache_bytes, self.listing_seconds, self.targets = cache_bytes, listing_seconds, tuple(targets)
         self._lock, self._fetching = threading.RLock(), dict[str, threading.Lock]()
+        self._sending = threading.Lock()
         self._listed: tuple[float, tuple[str, ...]] = (-1e9, ())
         self._referred: dict[str, str] = {}  # segmentation -> series; they never change
 
@@ -264,11 +265,14 @@ class DicomWebStore(FolderStore):
         """STOW a segmentation, and forget it when the PACS has it."""
         from pydicom import dcmread
 
-        data = dcmread(path)
-        if not self.archive.store(data):
-            return False
-        self._referred[str(data.SeriesInstanceUID)] = path.name.rsplit("-", 1)[0]
-        path.unlink(missing_ok=True)
+        with self._sending:
+            if not path.is_file():  # somebody who looked at the PACS meanwhile has sent it
+                return True
+            data = dcmread(path)
+            if not self.archive.store(data):
+                return False
+            self._referred[str(data.SeriesInstanceUID)] = path.name.rsplit("-", 1)[0]
+            path.unlink()
         return True
 
     def _take_seg(self, uid: str, seg: str) -> None:
