@@ -119,7 +119,9 @@ class LearningLoop:
         told = (opened.image.modality, self.modality)
         modality = next((name for name in told if name in model.segmenter.modalities), None)
         if modality is None:
-            raise DataError(f"{path.name}: modality is unknown, expected one of {model.segmenter.modalities}. Name it.")
+            raise DataError(
+                f"{path.name}: modality is unknown, expected one of {model.segmenter.modalities}. Name it."
+            )
 
         def encode(image: Image, index: int, modality: str) -> Encoding:
             spec = spec_of(model.segmenter.model.specs, modality)

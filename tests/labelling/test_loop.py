@@ -14,10 +14,11 @@ from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.store.folder import FolderStore
 
 
-def test_from_scores_to_a_new_model(tiny_model, tiny_promptable, tmp_path):
-    folder = tmp_path / "studies"
+@pytest.fixture
+def studies(tmp_path):
+    """A folder of eight discs, and their labels by id."""
+    folder, labels = tmp_path / "studies", {}
     folder.mkdir()
-    labels = {}
     for n in range(8):
         random = np.random.RandomState(n)
         label = np.zeros((64, 64), np.uint8)
@@ -27,6 +28,11 @@ def test_from_scores_to_a_new_model(tiny_model, tiny_promptable, tmp_path):
         cv2.imwrite(str(folder / f"x{n}.png"), picture)
         cv2.imwrite(str(tmp_path / f"x{n}.png"), label)
         labels[f"x{n}"] = tmp_path / f"x{n}.png"
+    return folder, labels
+
+
+def test_from_scores_to_a_new_model(tiny_model, tiny_promptable, tmp_path, studies):
+    folder, labels = studies
     store = FolderStore(folder)
     service = LabellingService(tiny_model, tiny_promptable, modality="endoscopy")
     loop = LearningLoop(service, store, tmp_path / "app", tiny_model, modality="endoscopy", train_every=8)

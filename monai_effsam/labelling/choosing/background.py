@@ -26,7 +26,7 @@ class BackgroundScorer:
     """Keeps a score table complete.
 
     Args:
-        datastore: a `FolderStore` or `DicomWebStore`; unlabelled images come first, labelled ones tell what is known already.
+        datastore: a `FolderStore` or `DicomWebStore`; unlabelled images come first, labelled ones tell what is known.
         table: to be filled.
         model: what tells the model in use from others; asked before each image.
         score: path of an image -> scores, by the model in use.

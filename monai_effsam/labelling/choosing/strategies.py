@@ -17,7 +17,7 @@ from monai_effsam.labelling.choosing.score_table import ScoreTable
 __all__ = ["NextImage", "make_strategies"]
 
 
-class NextImage(Strategy):  # type: ignore[misc]  # no types
+class NextImage(Strategy):
     """The image that a user labels next.
 
     Args:

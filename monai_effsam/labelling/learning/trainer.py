@@ -28,7 +28,7 @@ PARTS = {"decoder": False, "controllers and decoder": True}
 _STATS = "train_stats.json"
 
 
-class FineTuning(TrainTask):  # type: ignore[misc]  # no types
+class FineTuning(TrainTask):
     """Fine-tunes the self-prompting model on the submitted labels, in minutes on a CPU.
 
     It may run in another process than the server: numbers and models meet on the disk. Who serves asks
