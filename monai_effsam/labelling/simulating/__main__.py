@@ -21,7 +21,7 @@ from monai_effsam.labelling.choosing.order import ORDERS
 from monai_effsam.labelling.durable import write_durably
 from monai_effsam.labelling.simulating.report import learning_curves, simulation_table
 from monai_effsam.labelling.simulating.rounds import (
-    Plan,
+    RoundPlan,
     RoundRow,
     SimulatedApp,
     append_rows,
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     rows_file = args.out / "rows.jsonl"
-    plan = Plan(args.start, args.step, args.rounds)
+    plan = RoundPlan(args.start, args.step, args.rounds)
     done = {(r.set_name, r.strategy, r.seed) for r in read_rows(rows_file) if r.round == args.rounds}
     for set_name in args.sets:
         cases = read_set(args.data / set_name)

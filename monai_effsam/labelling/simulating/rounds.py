@@ -13,14 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Plan", "RoundRow", "SimulatedApp", "append_rows", "clicks_to_mend", "read_rows", "run_rounds"]
+__all__ = [
+    "RoundPlan",
+    "RoundRow",
+    "SimulatedApp",
+    "append_rows",
+    "clicks_to_mend",
+    "read_rows",
+    "run_rounds",
+]
 
 _PIECE = 0.005  # share of the picture that a person would not leave wrong
 MOST_CLICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RoundPlan:
     """What is simulated.
 
     Args:
@@ -77,7 +85,7 @@ class SimulatedApp(Protocol):
 
 def run_rounds(
     app: SimulatedApp,
-    plan: Plan,
+    plan: RoundPlan,
     set_name: str,
     strategy: str,
     seed: int,

@@ -152,15 +152,12 @@ class FolderStore(Datastore):
         return copy.deepcopy(dict(label.info)) if label else {}
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None) -> str:
-        """Copy an image in; one of the same id is replaced and keeps its labels.
+        """Copy an image in, and give its id; one of the same id is replaced and keeps its labels.
 
         Args:
             image_id: None or empty for the file's name without its ending.
             image_filename: path of the file; its ending is kept.
             image_info: what is known of it.
-
-        Returns:
-            The id.
 
         Raises:
             UsageError: the id is no file name, or the ending is none that is read here.
@@ -291,8 +288,8 @@ class FolderStore(Datastore):
 
     def status(self) -> dict[str, Any]:
         """How many images, how many with a final label, how many labels of each tag."""
-        objects = self._files.state().objects
-        tags = dict(Counter(tag for one in objects.values() for tag in one.labels))
+        objects = self._files.state().objects.values()
+        tags = dict(Counter(tag for one in objects for tag in one.labels))
         return {"total": len(objects), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def json(self) -> dict[str, Any]:

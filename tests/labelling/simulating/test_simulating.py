@@ -18,7 +18,7 @@ from monai_effsam.labelling.simulating.report import (
     simulation_table,
 )
 from monai_effsam.labelling.simulating.rounds import (
-    Plan,
+    RoundPlan,
     RoundRow,
     clicks_to_mend,
     read_rows,
@@ -62,7 +62,7 @@ class Fake:
 
 def test_rounds_follow_the_plan():
     app, ticks = Fake(), iter(range(0, 1000, 10))
-    rows = list(run_rounds(app, Plan(5, 10, 2), "set", "combined", 7, lambda: next(ticks)))
+    rows = list(run_rounds(app, RoundPlan(5, 10, 2), "set", "combined", 7, lambda: next(ticks)))
     assert [(r.round, r.labels, r.clicks, r.dice) for r in rows] == [
         (0, 0, 0, 0),
         (1, 5, 15, 0.05),
