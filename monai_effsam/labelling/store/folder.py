@@ -11,9 +11,7 @@ from __future__ import annotations
 import copy
 import io
 import shutil
-import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +24,7 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 
 from monai_effsam.data.io.sniff import stem
 from monai_effsam.errors import DataError, UsageError
+from monai_effsam.labelling.store.dataset_zip import dataset_zip
 from monai_effsam.labelling.store.folder_files import FolderFiles
 from monai_effsam.labelling.store.state import (
     FolderState,
@@ -273,15 +272,7 @@ class FolderStore(Datastore):
         rows = self.datalist()[: limit_cases or None]
         if not rows:
             raise DataError(f"{self.folder}: holds no final label, expected at least one. Submit one first.")
-        with (
-            tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file,
-            zipfile.ZipFile(file, "x") as out,
-        ):
-            for part, path in ((part, Path(row[part])) for row in rows for part in ("image", "label")):
-                for one in sorted(path.iterdir()) if path.is_dir() else [path]:
-                    out.write(one, f"{part}/{one.relative_to(path.parent)}")
-            out.writestr("metadata.json", self._files.state().to_bytes())
-        return file.name
+        return str(dataset_zip(rows, self._files.state().to_bytes()))
 
     def refresh(self) -> None:
         """Nothing: every call looks at the files."""
