@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ignite").setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
     rows_file = args.out / "rows.jsonl"
     plan = RoundPlan(args.start, args.step, args.rounds)

@@ -105,6 +105,8 @@ def test_k_centre_takes_the_farthest():
     rows = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     assert greedy_centres(rows, rows[:1], 3) == [4, 2, 3]
     assert distances_to(rows, rows[:1])[[0, 4]] == pytest.approx([0, 2], abs=1e-3)
+    near = distances_to(rows, rows[[0, 4]])
+    assert near == pytest.approx(2 * np.sin(np.radians([0, 2.5, 45, 40, 0])), abs=1e-3)  # to the nearer one
     assert greedy_centres(rows, rows[:0], 2)[0] == 2  # nothing labelled: the most typical first
 
 
