@@ -26,7 +26,7 @@ class HeldOutWatch:
         module: whose weights are measured and kept; under `RunKeeper` the averaged ones.
         measure: gives numbers of the module; None to take the last weights unseen.
         key: of the number that decides.
-        file: JSON lines of all numbers, one an epoch; 0 is before the first step.
+        file: JSON lines of all numbers, one an epoch; 0 is before the first step. None for no file.
         smaller: whether smaller is better.
         patience: epochs without a better one after which training ends.
     """
@@ -36,7 +36,7 @@ class HeldOutWatch:
         module: nn.Module,
         measure: Callable[[], Mapping[str, float]] | None,
         key: str,
-        file: Path,
+        file: Path | None,
         *,
         smaller: bool = True,
         patience: int = 5,
@@ -67,7 +67,7 @@ class HeldOutWatch:
         """Measure now."""
         self._look()
         if self.measure is not None and self.finished:
-            log.info("%s: no better for %d epochs, done", self.file.parent.name, self.patience)
+            log.info("%s: no better for %d epochs, done", self.file and self.file.parent.name, self.patience)
             engine.terminate()
 
     def _before(self, engine: Engine) -> None:
@@ -82,6 +82,8 @@ class HeldOutWatch:
         self.history.append(dict(self.measure()))
         if self.best_epoch == len(self.history) - 1:
             self.best = _copied(self.module)
+        if self.file is None:
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = [{"epoch": i, **{k: round(v, 6) for k, v in r.items()}} for i, r in enumerate(self.history)]
         self.file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from monai_effsam.data.io import Image, read_label
 from monai_effsam.errors import DataError
 
-__all__ = ["label_on_grid", "stored_grid"]
+__all__ = ["label_on_grid", "resampled", "stored_grid"]
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd")
 _CLOSE = 0.1  # of a voxel
@@ -37,9 +37,9 @@ def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
         return read_label(path, image)
     values, affine = _volume(path)
     shape, own = stored_grid(image)
-    if values.shape != shape or not (image.kind == "raster" or _same_place(affine, own, shape)):
+    if values.shape != shape or (_has_place(image) and not _same_place(affine, own, shape)):
         drawn = bool(values.any())
-        values = _resampled(values, affine, shape, own)
+        values = resampled(values, affine, shape, own)
         if drawn and not values.any():
             raise DataError(
                 f"{path}: label lies beside its image {image.path.name}, expected it inside. Draw it on this image."
@@ -74,13 +74,20 @@ def stored_grid(image: Image) -> tuple[tuple[int, int, int], NDArray[np.float64]
     return (x, y, z), affine
 
 
+def _has_place(image: Image) -> bool:
+    """Whether an image tells where it lies; a picture does not, and viewers invent what they like."""
+    return hasattr(image.geometry, "affine") or hasattr(image.geometry, "header")
+
+
 def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """(X, Y, Z) values and their affine to RAS."""
     if path.name.lower().endswith(".nrrd"):
         from monai_effsam.data.io.nrrd import load_nrrd
+        from monai_effsam.data.io.quiet import quiet
 
         try:
-            values, affine, _ = load_nrrd(path)
+            with quiet():  # ITK complains while it is loaded
+                values, affine, _ = load_nrrd(path)
         except RuntimeError as error:  # ITK's, many lines
             raise DataError(
                 f"{path}: label cannot be read, expected a whole NRRD. Export it again."
@@ -112,13 +119,20 @@ def _same_place(one: NDArray[np.float64], other: NDArray[np.float64], shape: tup
     return bool(np.abs(off).max() < _CLOSE)
 
 
-def _resampled(
+def resampled(
     values: NDArray[np.uint8],
     affine: NDArray[np.float64],
     shape: tuple[int, int, int],
     own: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """The nearest value of a label at every voxel of another grid, 0 outside."""
+    """The nearest value of a label at every voxel of another grid, 0 outside.
+
+    Args:
+        values: (X, Y, Z) of the label.
+        affine: its indices to RAS [mm].
+        shape: of the other grid.
+        own: its indices to RAS [mm].
+    """
     from scipy.ndimage import affine_transform
 
     index = np.linalg.inv(affine) @ own

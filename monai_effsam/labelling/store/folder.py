@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import copy
 import io
-import tempfile
+import shutil
 import time
-import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,18 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from monai_effsam.data.io.sniff import ENDINGS, stem
+from monai_effsam.data.io.sniff import stem
 from monai_effsam.errors import DataError, UsageError
+from monai_effsam.labelling.store.dataset_zip import dataset_zip
 from monai_effsam.labelling.store.folder_files import FolderFiles
-from monai_effsam.labelling.store.state import FolderState, StoredFile, StoredImage, check_id, check_tag
+from monai_effsam.labelling.store.state import (
+    FolderState,
+    StoredFile,
+    StoredImage,
+    check_ending,
+    check_id,
+    check_tag,
+)
 
 __all__ = ["FINAL", "ORIGINAL", "FolderStore"]
 
@@ -32,10 +41,8 @@ FINAL, ORIGINAL = "final", "original"
 """Tags of labels: a person's, and a model's that a person may mend."""
 
 
-class FolderStore(Datastore):  # no types
-    """Images and labels of a folder.
-
-    Several threads and processes may use one folder. What other programs put in or take away is seen at the next call.
+class FolderStore(Datastore):
+    """Images and labels of a folder, for several threads and processes; what others change is seen at the next call.
 
     Args:
         folder: made where it is missing.
@@ -72,7 +79,7 @@ class FolderStore(Datastore):  # no types
             label = one.labels.get(FINAL)
             if label is not None:
                 paths = self.get_image_uri(image_id), self.get_label_uri(image_id, FINAL)
-                image, mask = paths if full_path else (Path(p).name for p in paths)
+                image, mask = (p if full_path else Path(p).name for p in paths)
                 info = {"image": dict(one.image.info), "label": dict(label.info)}
                 rows.append({"image": image, "label": mask, "meta": info})
         return rows
@@ -109,6 +116,14 @@ class FolderStore(Datastore):  # no types
         one = self._files.state().objects.get(image_id)
         return str(self._files.image_path(image_id, one.image).resolve()) if one else ""
 
+    def stamp(self, image_id: str) -> str:
+        """What changes with an image's content; empty for an unknown one."""
+        path = self.get_image_uri(image_id)
+        with suppress(OSError):
+            status = Path(path).stat()
+            return f"{status.st_size}-{status.st_mtime_ns}" if path else ""
+        return ""
+
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO | None:
         """Content of an image, None for an unknown one."""
         path = self.get_image_uri(image_id)
@@ -136,15 +151,12 @@ class FolderStore(Datastore):  # no types
         return copy.deepcopy(dict(label.info)) if label else {}
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None) -> str:
-        """Copy an image in; one of the same id is replaced and keeps its labels.
+        """Copy an image in, and give its id; one of the same id is replaced and keeps its labels.
 
         Args:
             image_id: None or empty for the file's name without its ending.
             image_filename: path of the file; its ending is kept.
             image_info: what is known of it.
-
-        Returns:
-            The id.
 
         Raises:
             UsageError: the id is no file name, or the ending is none that is read here.
@@ -152,7 +164,7 @@ class FolderStore(Datastore):  # no types
         """
         path = Path(image_filename)
         image_id = check_id(image_id or stem(path))
-        ext = _ending(path)
+        ext = check_ending(path)
         if (
             image_id + ext in self._files.state().objects
         ):  # of two files of one name the second goes by all of it
@@ -170,7 +182,8 @@ class FolderStore(Datastore):  # no types
         one = self._image(image_id)
         for tag in one.labels:
             self.remove_label(image_id, tag)
-        self._files.image_path(image_id, one.image).unlink(missing_ok=True)
+        path = self._files.image_path(image_id, one.image)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self._files.change(lambda state: state.with_image(image_id, None))
 
     def save_label(
@@ -194,7 +207,7 @@ class FolderStore(Datastore):  # no types
         """
         tag, path = check_tag(label_tag), Path(label_filename)
         self._image(image_id)
-        ext = _ending(path)
+        ext = check_ending(path)
         info = {**(label_info or {}), "ts": int(time.time()), "name": image_id + ext}
         self._files.put_label(image_id, tag, path, StoredFile(ext, info))
         return image_id
@@ -259,26 +272,15 @@ class FolderStore(Datastore):  # no types
         rows = self.datalist()[: limit_cases or None]
         if not rows:
             raise DataError(f"{self.folder}: holds no final label, expected at least one. Submit one first.")
-        with (
-            tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file,
-            zipfile.ZipFile(file, "x") as out,
-        ):
-            for row in rows:
-                for part in ("image", "label"):
-                    out.write(row[part], f"{part}/{Path(row[part]).name}")
-            out.writestr("metadata.json", self._files.state().to_bytes())
-        return file.name
+        return str(dataset_zip(rows, self._files.state().to_bytes()))
 
     def refresh(self) -> None:
         """Nothing: every call looks at the files."""
 
     def status(self) -> dict[str, Any]:
         """How many images, how many with a final label, how many labels of each tag."""
-        objects = self._files.state().objects
-        tags: dict[str, int] = {}
-        for one in objects.values():
-            for tag in one.labels:
-                tags[tag] = tags.get(tag, 0) + 1
+        objects = self._files.state().objects.values()
+        tags = dict(Counter(tag for one in objects for tag in one.labels))
         return {"total": len(objects), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def json(self) -> dict[str, Any]:
@@ -294,17 +296,3 @@ class FolderStore(Datastore):  # no types
     def _label(self, label_id: str, tag: str) -> StoredFile | None:
         one = self._files.state().objects.get(label_id)
         return one.labels.get(tag) if one else None
-
-
-def _ending(path: Path) -> str:
-    """The file's ending in small letters.
-
-    Raises:
-        UsageError: it is none that is read here.
-    """
-    ending = path.name[len(stem(path)) :].lower()
-    if not ending:
-        raise UsageError(
-            f"{path.name}: has an unknown ending, expected {' '.join(ENDINGS)}. Convert the file."
-        )
-    return ending

@@ -25,9 +25,12 @@ from monai_effsam.errors import DataError
 from monai_effsam.labelling.durable import PART, beside, copy_durably, move_durably, write_durably
 from monai_effsam.labelling.store.state import FolderState, StoredFile, StoredImage, is_id, is_tag
 
-__all__ = ["FolderFiles"]
+__all__ = ["SERIES", "FolderFiles"]
 
 log = logging.getLogger(__name__)
+
+SERIES = ".dicom"
+"""Ending of a folder that holds the files of one DICOM series."""
 
 _PENDING = ".pending-"
 _TICK_NS = 100_000_000  # two changes within one tick of a file system's clock may leave the same time
@@ -183,7 +186,7 @@ class FolderFiles:
         for path in folder.iterdir():
             if path.name.startswith(PART):
                 path.unlink(missing_ok=True)
-            elif path.name.lower().endswith(ENDINGS) and is_id(path.name) and path.is_file():
+            elif path.name.lower().endswith(ENDINGS) and is_id(path.name) and _is_image(path):
                 found[path.name] = path.stat().st_mtime
         return found
 
@@ -210,6 +213,11 @@ class FolderFiles:
         """Remember how the folder looks, unless it changed so recently that the next change might look the same."""
         stamps = self._stamps()
         self._seen = stamps if max(stamps) < time.time_ns() - _TICK_NS else None
+
+
+def _is_image(path: Path) -> bool:
+    """A file, or the folder `NAME.dicom` of a series."""
+    return path.is_file() or (path.name.endswith(SERIES) and path.is_dir())
 
 
 def _new(name: str, image_id: str) -> StoredFile:

@@ -10,11 +10,22 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
+from monai_effsam.data.io.sniff import ENDINGS, stem
 from monai_effsam.errors import DataError, UsageError
 
-__all__ = ["FolderState", "StoredFile", "StoredImage", "check_id", "check_tag", "is_id", "is_tag"]
+__all__ = [
+    "FolderState",
+    "StoredFile",
+    "StoredImage",
+    "check_ending",
+    "check_id",
+    "check_tag",
+    "is_id",
+    "is_tag",
+]
 
 _ID = re.compile(r"\w[\w .()+=@,#~&'-]{0,199}")
 _TAG = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -56,6 +67,20 @@ def check_tag(tag: str) -> str:
             f"label tag {tag[:60]!r}: is no tag, expected a word such as final or original. Use one."
         )
     return tag
+
+
+def check_ending(path: Path) -> str:
+    """The ending of a file in small letters, if it is one that is read here.
+
+    Raises:
+        UsageError: it is none.
+    """
+    ending = path.name[len(stem(path)) :].lower()
+    if not ending:
+        raise UsageError(
+            f"{path.name}: has an unknown ending, expected {' '.join(ENDINGS)}. Convert the file."
+        )
+    return ending
 
 
 @dataclass(frozen=True, slots=True)

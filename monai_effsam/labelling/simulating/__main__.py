@@ -1,0 +1,145 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""How many labels a strategy saves, measured on sets whose labels are known.
+
+    python -m monai_effsam.labelling.simulating --data DIR --model model.pt --set kvasir_seg --set busi --out DIR
+
+Every image goes through the trunk once; then each strategy and seed labels, trains and measures round after round. What
+is done is passed over, so it may be stopped and started, and several processes may share one `--out` with different
+seeds. With `--server URL` the rounds of one strategy and seed go through a running server instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from monai_effsam.data.sets import Case, read_set
+from monai_effsam.labelling.choosing.order import ORDERS
+from monai_effsam.labelling.durable import write_durably
+from monai_effsam.labelling.simulating.report import learning_curves, simulation_table
+from monai_effsam.labelling.simulating.rounds import (
+    RoundPlan,
+    RoundRow,
+    SimulatedApp,
+    append_rows,
+    read_rows,
+    run_rounds,
+)
+
+__all__ = ["main"]
+
+log = logging.getLogger("simulating")
+
+STRATEGIES = ("random", "foreground", "disagreement", "diversity", "combined")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m monai_effsam.labelling.simulating", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sets")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="self-prompting model that has not seen the sets"
+    )
+    parser.add_argument(
+        "--set", action="append", required=True, dest="sets", help="name of a set; again for more"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="rows.jsonl, table.md, labels.svg, clicks.svg, maps"
+    )
+    parser.add_argument("--strategy", action="append", choices=list(ORDERS), help="default: all but first")
+    parser.add_argument("--seed", action="append", type=int, help="default: 0, 1 and 2")
+    for name, default, words in (
+        ("start", 20, "labels of the first round"),
+        ("step", 20, "labels of each further round"),
+        ("rounds", 8, "trainings"),
+        ("pool", 600, "images that may be labelled"),
+        ("test", 100, "images measured on"),
+        ("candidates", 150, "unlabelled images that are scored each round"),
+        ("steps", 60, "steps of each training"),
+        ("batch", 4, "slices a step"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{words} (default {default})")
+    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate (default 3e-4)")
+    parser.add_argument("--controllers", action="store_true", help="train the modality controllers too")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--server", help="URL of a server on the pool of the only set")
+    parser.add_argument("--settle", type=float, default=20.0, help="time for its scores after a training [s]")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is not done yet, and write table and pictures; the exit status."""
+    import torch
+
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ignite").setLevel(logging.WARNING)
+    torch.set_num_threads(args.threads)
+    rows_file = args.out / "rows.jsonl"
+    plan = RoundPlan(args.start, args.step, args.rounds)
+    done = {(r.set_name, r.strategy, r.seed) for r in read_rows(rows_file) if r.round == args.rounds}
+    for set_name in args.sets:
+        cases = read_set(args.data / set_name)
+        shared = None
+        for seed in args.seed or (0, 1, 2):
+            for strategy in args.strategy or STRATEGIES:
+                if (set_name, strategy, seed) in done:
+                    continue
+                shared = shared or _shared(args, set_name, cases)
+                app = _app(args, cases, seed, shared)
+                rows = list(_told(run_rounds(app, plan, set_name, strategy, seed, time.monotonic)))
+                append_rows(rows_file, rows)  # whole runs only: one that was stopped is done again
+    rows = read_rows(rows_file)
+    if rows:
+        write_durably(args.out / "table.md", simulation_table(rows).encode())
+        write_durably(args.out / "labels.svg", learning_curves(rows).encode())
+        write_durably(args.out / "clicks.svg", learning_curves(rows, clicks=True).encode())
+    return 0
+
+
+def _shared(args: argparse.Namespace, set_name: str, cases: Sequence[Case]) -> object:
+    """What all runs of a set share: its maps, or with a server nothing."""
+    if args.server:
+        return True
+    from monai_effsam.labelling.simulating.in_process import cached_set
+
+    file = args.out / f"maps_{set_name}.pt"
+    return cached_set(args.model, cases, pool=args.pool, test=args.test, file=file)
+
+
+def _app(args: argparse.Namespace, cases: Sequence[Case], seed: int, shared: object) -> SimulatedApp:
+    if args.server:
+        from monai_effsam.labelling.simulating.over_http import ServedApp
+
+        pool = [case for case in cases if case.split == "train"][: args.pool]
+        test = [case for case in cases if case.split != "train"][: args.test]
+        options = {
+            "epochs": 1,
+            "epoch_length": args.steps,
+            "batch": args.batch,
+            "rate": args.rate,
+            "seed": seed,
+        }
+        return ServedApp(args.server, pool, test, seed, options=options, settle=args.settle)
+    from monai_effsam.labelling.learning.finetune import Learning
+    from monai_effsam.labelling.simulating.in_process import CachedSet, InProcessApp
+
+    assert isinstance(shared, CachedSet)
+    learning = Learning(args.controllers, 1, args.steps, args.batch, args.rate, seed=seed)
+    return InProcessApp(shared, learning, seed, candidates=args.candidates)
+
+
+def _told(rows: Iterable[RoundRow]) -> Iterator[RoundRow]:
+    """The rows, each told to the log."""
+    for row in rows:
+        log.info(
+            "%s %s seed %d: %d labels, %d clicks, Dice %.4f, %.0f s",
+            row.set_name, row.strategy, row.seed, row.labels, row.clicks, row.dice, row.seconds,
+        )  # fmt: skip
+        yield row
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Simulated rounds of labelling: counted right, told right, the same for every strategy."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("filelock")
+
+from monai_effsam.labelling.simulating.__main__ import main
+from monai_effsam.labelling.simulating.report import (
+    labels_to_reach,
+    learning_curves,
+    savings,
+    simulation_table,
+)
+from monai_effsam.labelling.simulating.rounds import (
+    RoundPlan,
+    RoundRow,
+    clicks_to_mend,
+    read_rows,
+    run_rounds,
+)
+
+
+def test_clicks_are_the_wrong_pieces_and_one():
+    label = np.zeros((100, 100), bool)
+    label[10:40, 10:40] = True
+    assert clicks_to_mend(label, label) == 1
+    assert clicks_to_mend(np.zeros_like(label), label) == 2
+    mask = label.copy()
+    mask[60:70, 60:70] = True  # a piece of one percent
+    mask[90, 90] = True  # a speck
+    mask[10:20, 10:20] = False
+    assert clicks_to_mend(mask, label) == 3
+    assert clicks_to_mend(np.indices((100, 100)).sum(0) // 10 % 2 == 0, np.zeros_like(label)) <= 10
+
+
+class Fake:
+    """An app whose Dice grows with its labels."""
+
+    def __init__(self):
+        self.given, self.log = [], []
+
+    def choose(self, strategy, count, round_):
+        self.log.append((strategy, count, round_))
+        return [f"n{len(self.given) + k}" for k in range(count)]
+
+    def label(self, names):
+        self.given += names
+        return 3 * len(names)
+
+    def train(self):
+        self.log.append("train")
+
+    def dice(self):
+        return len(self.given) / 100
+
+
+def test_rounds_follow_the_plan():
+    app, ticks = Fake(), iter(range(0, 1000, 10))
+    rows = list(run_rounds(app, RoundPlan(5, 10, 2), "set", "combined", 7, lambda: next(ticks)))
+    assert [(r.round, r.labels, r.clicks, r.dice) for r in rows] == [
+        (0, 0, 0, 0),
+        (1, 5, 15, 0.05),
+        (2, 15, 45, 0.15),
+    ]
+    assert app.log == [("combined", 5, 0), "train", ("combined", 10, 1), "train"]
+    assert {r.seconds for r in rows} == {10}
+
+
+def rows_of(curves):
+    return [
+        RoundRow("kvasir", strategy, seed, n, 20 * n, 50 * n, dice + 0.01 * seed, 1.0)
+        for strategy, curve in curves.items()
+        for seed in (0, 2)
+        for n, dice in enumerate(curve)
+    ]
+
+
+def test_labels_saved_are_read_off_the_mean_curves():
+    rows = rows_of(
+        {"random": [0.5, 0.6, 0.7, 0.8], "best": [0.5, 0.7, 0.9, 0.9], "worse": [0.5, 0.55, 0.6, 0.7]}
+    )
+    assert labels_to_reach(rows, "kvasir", "random", 0.81) == pytest.approx(60)
+    assert labels_to_reach(rows, "kvasir", "best", 0.81) == pytest.approx(30)
+    assert savings(rows, "kvasir", "random") == pytest.approx(0)
+    assert savings(rows, "kvasir", "best") == pytest.approx(0.5)
+    assert savings(rows, "kvasir", "worse") is None
+    table = simulation_table(rows)
+    assert "| best | 0.510 ± 0.010 | 0.710 ± 0.010 | 0.910 ± 0.010 | 0.910 ± 0.010 | 150 | 50 % |" in table
+    assert "| worse |" in table
+    assert "not reached" in table
+    for picture in (learning_curves(rows), learning_curves(rows, clicks=True)):
+        assert picture.startswith("<svg")
+        assert "kvasir" in picture
+        assert "best" in picture
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A set of discs: 14 to train on, 4 to test on."""
+    folder = tmp_path / "data" / "discs"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    with (folder.parent / "targets.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["set", "modality", "target", "label_value"], ["discs", "endoscopy", "polyp", 1]]
+        )
+    rows = [["image", "mask", "split", "case", "label_class"]]
+    for n in range(18):
+        random = np.random.RandomState(n)
+        label = np.zeros((64, 64), np.uint8)
+        cv2.circle(label, tuple(int(v) for v in random.randint(20, 44, 2)), int(random.randint(8, 16)), 1, -1)
+        picture = random.randint(0, 60, (64, 64, 3)).astype(np.uint8)
+        picture[label > 0] += 150
+        cv2.imwrite(str(folder / f"images/x{n}.png"), picture)
+        cv2.imwrite(str(folder / f"masks/x{n}.png"), label)
+        rows.append([f"images/x{n}.png", f"masks/x{n}.png", "train" if n < 14 else "test", f"x{n}", ""])
+    with (folder / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder.parent
+
+
+def test_the_command_in_small(tiny_model, data, tmp_path):
+    out = tmp_path / "out"
+    arguments = [
+        "--data", data, "--model", tiny_model, "--set", "discs", "--out", out, "--seed", 0, "--start", 3, "--step", 3,
+        "--rounds", 2, "--candidates", 6, "--steps", 3, "--batch", 2, "--pool", 12, "--test", 4,
+    ]  # fmt: skip
+    for strategy in ("random", "disagreement", "combined", "foreground", "diversity"):
+        arguments += ["--strategy", strategy]
+    assert main(list(map(str, arguments))) == 0
+    rows = read_rows(out / "rows.jsonl")
+    assert [(r.strategy, r.round, r.labels) for r in rows[:3]] == [
+        ("random", 0, 0),
+        ("random", 1, 3),
+        ("random", 2, 6),
+    ]
+    assert len(rows) == 15
+    first = [[r.dice for r in rows if r.round == n] for n in (0, 1)]
+    assert len(set(first[0])) == len(set(first[1])) == 1  # the first round is the same for every strategy
+    assert all(r.clicks >= r.labels for r in rows)
+    before = (out / "rows.jsonl").read_text()
+    assert main(list(map(str, arguments))) == 0  # what is done is passed over
+    assert (out / "rows.jsonl").read_text() == before
+    (out / "rows.jsonl").unlink()
+    assert main(list(map(str, arguments))) == 0  # from the maps on disk: the same numbers
+    again = [json.loads(line) | {"seconds": 0} for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert again == [json.loads(line) | {"seconds": 0} for line in before.splitlines()]
+    assert "| combined |" in (out / "table.md").read_text()
+    assert (out / "labels.svg").read_text().startswith("<svg")
