@@ -12,34 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-with warnings.catch_warnings():  # its imports warn of much that is not ours
-    warnings.simplefilter("ignore")
-    pytest.importorskip("monailabel")
-    sitk = pytest.importorskip("SimpleITK")
-    import monailabel.interfaces.app  # noqa: F401
-    from fastapi.testclient import TestClient
-
-    from monai_effsam.labelling.app import LabellingApp
-    from tests.labelling.server.stubs import StubTask, StubTrainer
-
-from monai_effsam.labelling.server import Limits, ServerSettings, create_server
-
 LOCAL = "http://127.0.0.1:8000"
 
 
-class StubApp(LabellingApp):
-    """The app with tasks that need no model."""
-
-    def init_infers(self) -> dict[str, Any]:
-        return {"automatic": StubTask("segmentation", 3), "prompted_2d": StubTask("deepgrow", 2)}
-
-    def init_trainers(self) -> dict[str, Any]:
-        return {"decoder": StubTrainer()}
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_imports() -> None:
+    """What MONAI Label imports warns of much that is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import fastapi.testclient  # noqa: F401
+        import monailabel.interfaces.app  # noqa: F401
 
 
 @pytest.fixture
 def studies(tmp_path: Path) -> Path:
     """Three volumes, the first stored as LPS with uneven spacing, as DICOM conversions are."""
+    import SimpleITK as sitk
+
     folder = tmp_path / "studies"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -52,27 +41,33 @@ def studies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_app(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StubApp]:
+def make_app(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """A function that makes apps; they write under the test's folder only."""
     from monailabel.config import settings
 
+    from tests.labelling.server.stubs import StubApp
+
     monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "stock-sessions"))
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(
+        "monai_effsam.labelling.app._service", lambda folder, conf: None
+    )  # no model is loaded
     (tmp_path / "state").mkdir()
     return lambda where=None: StubApp(str(tmp_path / "state"), where or str(studies), {})
 
 
 @pytest.fixture
-def make_client(make_app: Callable[..., StubApp], tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def make_client(make_app: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """A function: settings -> a client of a server that runs in this process."""
-    opened: list[TestClient] = []
+    from fastapi.testclient import TestClient
 
-    def make(
-        app: Any = None, gate: Any = None, base_url: str = LOCAL, limits: Limits | None = None, **kw: Any
-    ) -> TestClient:
+    from monai_effsam.labelling.server import Limits, ServerSettings, create_server
+
+    opened: list[Any] = []
+
+    def make(app: Any = None, gate: Any = None, limits: Any = None, **kw: Any) -> Any:
         settings = ServerSettings(tmp_path / "state", limits=limits or Limits(), **kw)
         server = create_server(app or make_app(), settings, gate=gate)
-        client = TestClient(server, base_url=base_url, raise_server_exceptions=False)
+        client = TestClient(server, base_url=LOCAL, raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         return client
@@ -83,15 +78,17 @@ def make_client(make_app: Callable[..., StubApp], tmp_path: Path) -> Iterator[Ca
 
 
 @pytest.fixture
-def client(make_client: Callable[..., TestClient]) -> TestClient:
+def client(make_client: Callable[..., Any]) -> Any:
     """A client of the usual server."""
     return make_client()
 
 
 @pytest.fixture
-def live(make_app: Callable[..., StubApp], tmp_path: Path) -> Iterator[str]:
+def live(make_app: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
     """Address of a server on a port of this machine."""
     import uvicorn
+
+    from monai_effsam.labelling.server import ServerSettings, create_server
 
     server = create_server(make_app(), ServerSettings(tmp_path / "state"))
     sock = socket.create_server(("127.0.0.1", 0))

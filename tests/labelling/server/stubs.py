@@ -10,6 +10,9 @@ from typing import Any
 import SimpleITK as sitk
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.first import First
+
+from monai_effsam.labelling.app import LabellingApp
 
 
 class StubTask(InferTask):
@@ -59,3 +62,16 @@ class StubTrainer(TrainTask):
         self.cancelled.clear()
         self.cancelled.wait(request.get("max_epochs", 5) / 100)
         return {}
+
+
+class StubApp(LabellingApp):
+    """The app with tasks that need no model."""
+
+    def init_infers(self) -> dict[str, Any]:
+        return {"automatic": StubTask("segmentation", 3), "prompted_2d": StubTask("deepgrow", 2)}
+
+    def init_trainers(self) -> dict[str, Any]:
+        return {"decoder": StubTrainer()}
+
+    def init_strategies(self) -> dict[str, Any]:
+        return {"first": First()}

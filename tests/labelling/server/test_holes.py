@@ -16,6 +16,9 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+
+pytest.importorskip("monailabel")
+
 import torch
 
 from monai_effsam.errors import UsageError
@@ -284,7 +287,9 @@ def token(keys, key="one", algorithm="RS256", secret=None, **changes):
         "realm_access": {"roles": ["monailabel-annotator"]},
     }  # fmt: skip
     claims = {k: v for k, v in (claims | changes).items() if v is not None}
-    return jwt.encode(claims, keys[key] if secret is None else secret or None, algorithm=algorithm, headers={"kid": key})
+    return jwt.encode(
+        claims, keys[key] if secret is None else secret or None, algorithm=algorithm, headers={"kid": key}
+    )
 
 
 def test_hole_13_tokens_and_roles(make_client, make_app, oidc, keys):
@@ -412,7 +417,7 @@ def test_hole_17_replies_tell_no_paths_and_no_traces(client, tmp_path, monkeypat
         client.get("/info/"),
         client.get("/datastore/?output=all"),
         client.get("/datastore/?output=train"),
-        client.post("/activelearning/random", json={}),
+        client.post("/activelearning/first", json={}),
         client.get("/datastore/image/info?image=a"),
         client.get("/datastore/label/info?label=a&tag=final"),
         client.put("/session/", files={"files": ("/home/ann/x.nii.gz", b"x")}),

@@ -74,5 +74,13 @@ def _check_tensors(path: Path) -> None:
         torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise Refusal(422, "file: needs code to load, expected plain tensors.") from error
-    except (SafetensorError, zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
+    except (
+        SafetensorError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+    ) as error:
         raise Refusal(422, "file: holds no plain tensors; TorchScript and code are not taken.") from error
