@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.labelling.learning.publication import publish
 from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.tasks import inference_tasks
@@ -144,8 +146,20 @@ class LabellingApp(MONAILabelApp):
         return dict(strategy(dict(request), self.datastore()) or {})
 
     def take_model(self, name: str, path: Path) -> str:
-        """Publish weights that an admin has uploaded; returns their version."""
-        raise UsageError("model: new weights cannot be taken by this app.")
+        """Publish weights that an admin has uploaded, and answer with them from now on; returns their version.
+
+        Raises:
+            WeightsError: they are no model of ours; the old one stays.
+            UnknownNameError: they do not know the modality of this service.
+        """
+        self.service.use_model(path)
+        version = publish(
+            Path(self.app_dir) / "model", lambda folder: shutil.copyfile(path, folder / "model.pt")
+        )
+        version = version if version.is_dir() else version.parent
+        self.service.use_model(version / "model.pt")
+        logger.info("model %s was uploaded as %s", name, version.name)
+        return version.name
 
     def close(self) -> None:
         """Let go of threads and caches."""

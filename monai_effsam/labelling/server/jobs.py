@@ -120,8 +120,8 @@ class Jobs:
     def stop(self) -> None:
         """Drop what waits and ask what runs to end."""
         with self._lock:
-            for job in self._waiting:
-                self._end(job, "ERROR", "stopped before it began")
+            for waiting in self._waiting:
+                self._end(waiting, "ERROR", "stopped before it began")
             self._waiting.clear()
             job = self._running
             if job is not None:

@@ -51,7 +51,7 @@ def make_app(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         "monai_effsam.labelling.app._service", lambda folder, conf: None
     )  # no model is loaded
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state").mkdir(exist_ok=True)
     return lambda where=None: StubApp(str(tmp_path / "state"), where or str(studies), {})
 
 
