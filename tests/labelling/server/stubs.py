@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -13,6 +14,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.first import First
 
 from monai_effsam.labelling.app import LabellingApp
+from monai_effsam.labelling.store.folder import FolderStore
 
 
 class StubTask(InferTask):
@@ -66,6 +68,10 @@ class StubTrainer(TrainTask):
 
 class StubApp(LabellingApp):
     """The app with tasks that need no model."""
+
+    def init_datastore(self) -> Any:
+        """A folder, also where a PACS is named: what is behind the proxy is not asked for images here."""
+        return FolderStore(Path(self.app_dir).parent / "studies")
 
     def init_infers(self) -> dict[str, Any]:
         return {"automatic": StubTask("segmentation", 3), "prompted_2d": StubTask("deepgrow", 2)}
