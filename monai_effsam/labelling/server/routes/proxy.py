@@ -104,6 +104,8 @@ def _forwarded(request: Request) -> dict[str, str]:
     found = {"accept": request.headers.get("accept", "*/*"), "accept-encoding": "gzip"}
     if request.method == "POST":
         found["content-type"] = request.headers.get("content-type", "")
+        if "content-length" in request.headers:  # the guard has checked it
+            found["content-length"] = request.headers["content-length"]
     if not all(_MEDIA.fullmatch(value) for value in found.values()):
         raise Refusal(400, "proxy: expected plain media types in the headers Accept and Content-Type.")
     return found
