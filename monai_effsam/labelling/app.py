@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,8 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.labelling.learning.publication import publish
 from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.tasks import inference_tasks
@@ -144,8 +148,33 @@ class LabellingApp(MONAILabelApp):
         return dict(strategy(dict(request), self.datastore()) or {})
 
     def take_model(self, name: str, path: Path) -> str:
-        """Publish weights that an admin has uploaded; returns their version."""
-        raise UsageError("model: new weights cannot be taken by this app.")
+        """Publish weights that an admin has uploaded, and answer with them from now on; returns their version.
+
+        They are described by what describes the model in use, so they must be of its kind.
+
+        Raises:
+            WeightsError: they do not fit; the old model stays.
+            UsageError: the model in use is an export, which has no weights to replace.
+        """
+        served = self.service.prompted_model if name.startswith("prompted") else self.service.model
+        card = served.segmenter.model.path.with_suffix(".json")
+        if not card.is_file():
+            raise UsageError(
+                f"model: {name} runs as an export, expected weights to replace. Serve a model.pt."
+            )
+
+        def write(folder: Path) -> None:
+            shutil.copyfile(path, folder / "model.pt")
+            described = json.loads(card.read_text(encoding="utf-8"))
+            described.pop("sha256", None)
+            (folder / "model.json").write_text(json.dumps(described), encoding="utf-8")
+            Segmenter.open(folder / "model.pt")  # raises what does not fit, before anything points here
+
+        version = publish(Path(self.app_dir) / "model", write)
+        version = version if version.is_dir() else version.parent
+        self.service.use_model(version / "model.pt")
+        logger.info("model %s was uploaded as %s", name, version.name)
+        return version.name
 
     def close(self) -> None:
         """Let go of threads and caches."""

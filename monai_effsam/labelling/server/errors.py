@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from monai_effsam.errors import DataError, MissingExtraError, UsageError
+from monai_effsam.errors import EffsamError, MissingExtraError, UsageError
 
 __all__ = ["Refusal", "answer_error", "install_handlers", "one_line"]
 
@@ -56,7 +56,7 @@ def answer_error(error: BaseException) -> JSONResponse:
 def _status_of(error: BaseException) -> int:
     if isinstance(error, UsageError):
         return 400
-    if isinstance(error, DataError):
+    if isinstance(error, EffsamError) and not isinstance(error, MissingExtraError):
         return 422
     name = type(error).__name__  # those of MONAI Label, by name: it need not be imported here
     if name in {"ImageNotFoundException", "LabelNotFoundException"}:
@@ -79,5 +79,5 @@ def install_handlers(server: Any) -> None:
     async def answer(_: Request, error: Exception) -> JSONResponse:
         return answer_error(error)
 
-    for kind in (StarletteHTTPException, RequestValidationError, UsageError, DataError):
+    for kind in (StarletteHTTPException, RequestValidationError, EffsamError):
         server.add_exception_handler(kind, answer)

@@ -19,7 +19,7 @@ from typing import Any
 from monai_effsam.errors import EffsamError
 from monai_effsam.labelling.server.errors import Refusal, one_line
 
-__all__ = ["Job", "Jobs"]
+__all__ = ["BackgroundJob", "Jobs"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _QUEUED = 8
 
 
 @dataclass(slots=True)
-class Job:
+class BackgroundJob:
     """One piece of work; its fields are those that the viewers read.
 
     Args:
@@ -64,7 +64,7 @@ class Job:
 class _Lines(logging.Handler):
     """Keeps what the thread of a job logs."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackgroundJob) -> None:
         super().__init__(logging.INFO)
         self._job, self._thread = job, threading.get_ident()
 
@@ -84,11 +84,11 @@ class Jobs:
     def __init__(self, kind: str, keep: int = 20) -> None:
         self._kind = kind
         self._lock = threading.Lock()
-        self._waiting: deque[Job] = deque()
-        self._running: Job | None = None
-        self._all: deque[Job] = deque(maxlen=keep)
+        self._waiting: deque[BackgroundJob] = deque()
+        self._running: BackgroundJob | None = None
+        self._all: deque[BackgroundJob] = deque(maxlen=keep)
 
-    def submit(self, job: Job, *, enqueue: bool = False) -> Job:
+    def submit(self, job: BackgroundJob, *, enqueue: bool = False) -> BackgroundJob:
         """Start a job, or let it wait for the one that runs.
 
         Raises:
@@ -103,16 +103,16 @@ class Jobs:
                 self._start_next()
         return job
 
-    def running(self) -> Job | None:
+    def running(self) -> BackgroundJob | None:
         """The job that runs now."""
         return self._running
 
-    def last(self) -> Job | None:
+    def last(self) -> BackgroundJob | None:
         """The newest job."""
         with self._lock:
             return self._all[-1] if self._all else None
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[BackgroundJob]:
         """Every job remembered, oldest first."""
         with self._lock:
             return list(self._all)
@@ -120,8 +120,8 @@ class Jobs:
     def stop(self) -> None:
         """Drop what waits and ask what runs to end."""
         with self._lock:
-            for job in self._waiting:
-                self._end(job, "ERROR", "stopped before it began")
+            for waiting in self._waiting:
+                self._end(waiting, "ERROR", "stopped before it began")
             self._waiting.clear()
             job = self._running
             if job is not None:
@@ -135,7 +135,7 @@ class Jobs:
         if self._running is not None:
             threading.Thread(target=self._run, args=(self._running,), name=self._kind, daemon=True).start()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: BackgroundJob) -> None:
         handler = _Lines(job)
         logging.getLogger().addHandler(handler)
         job.status = "RUNNING"
@@ -152,7 +152,7 @@ class Jobs:
             with self._lock:
                 self._start_next()
 
-    def _end(self, job: Job, status: str, line: str) -> None:
+    def _end(self, job: BackgroundJob, status: str, line: str) -> None:
         if line:
             job.details.append(one_line(line))
         job.status, job.end_ts = status, time.strftime(_TIME)

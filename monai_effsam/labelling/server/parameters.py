@@ -137,6 +137,10 @@ def _is_name(value: Any, most: int = 64) -> bool:
     return isinstance(value, str) and len(value) <= most and not any(c in value for c in "/\\\0\r\n")
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) < 256 and all(map(_is_name, value))
+
+
 def _is_numbers(value: Any, most: int = 1 << 14) -> bool:
     return isinstance(value, list) and len(value) <= most and all(map(_is_number, value))
 
@@ -171,7 +175,7 @@ _INFER: Mapping[str, Callable[[Any], bool]] = {
     "slice": _is_number,
     "label": _is_name,
     "selected_label_name": _is_name,
-    "target": _is_name,
+    "target": lambda value: _is_name(value) or _is_names(value),
     "modality": _is_name,
     "label_info": _is_label_info,
     "reset_state": _is_bool,

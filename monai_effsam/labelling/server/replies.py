@@ -7,6 +7,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -83,8 +84,10 @@ def _plain(value: Any) -> Any:
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Enum):
+        return _plain(value.value)
     if value is None or isinstance(value, bool | int | str):
-        return str(value.value) if hasattr(value, "value") else value
+        return value
     return value.name if isinstance(value, PurePath) else str(value)
 
 

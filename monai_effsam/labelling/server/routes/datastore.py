@@ -26,12 +26,12 @@ from monai_effsam.labelling.server.replies import file_reply, json_reply, withou
 from monai_effsam.labelling.server.state import ServerState
 from monai_effsam.labelling.server.uploads import kept_upload
 
-__all__ = ["datastore_router"]
+__all__ = ["StoreView", "datastore_router"]
 
 _INFO_KEYS = 32
 
 
-class View(StrEnum):
+class StoreView(StrEnum):
     """What of the store is wanted."""
 
     STATS = "stats"
@@ -44,10 +44,12 @@ def datastore_router(state: ServerState) -> APIRouter:
     router = APIRouter(prefix="/datastore", dependencies=[Depends(require(Role.USER))])
 
     @router.get("/")
-    def status(output: View = View.STATS) -> Response:
-        if output is View.STATS:
+    def status(output: StoreView = StoreView.STATS) -> Response:
+        if output is StoreView.STATS:
             return json_reply(state.store.status())
-        return json_reply(without_paths(state.store.json() if output is View.ALL else state.store.datalist()))
+        return json_reply(
+            without_paths(state.store.json() if output is StoreView.ALL else state.store.datalist())
+        )
 
     _add_image_routes(router, state)
     _add_label_routes(router, state)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Any
@@ -67,8 +68,19 @@ def _check_tensors(path: Path) -> None:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt"):
                 return
+        with zipfile.ZipFile(path) as packed:  # torch's form; TorchScript has its code beside the tensors
+            if any("/code/" in name or name.endswith("/constants.pkl") for name in packed.namelist()):
+                raise ValueError("TorchScript")
         torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise Refusal(422, "file: needs code to load, expected plain tensors.") from error
-    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
+    except (
+        SafetensorError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+    ) as error:
         raise Refusal(422, "file: holds no plain tensors; TorchScript and code are not taken.") from error

@@ -86,12 +86,11 @@ def proxy_router(root: str, settings: ServerSettings) -> APIRouter:
             raise Refusal(502, "proxy: the PACS points elsewhere, which is not followed.")
         return StreamingResponse(_streamed(reply), reply.status_code, _returned(reply.headers))
 
-    @router.get("/stow/{path:path}")
-    @router.get("/wado/{path:path}")
-    @router.get("/qido/{path:path}")
-    @router.get("/{path:path}")
     async def get(request: Request, path: str) -> Response:
         return await forward(request, path)
+
+    for service in ("/stow", "/wado", "/qido", ""):  # the last takes what the others do not
+        router.add_api_route(f"{service}/{{path:path}}", get, methods=["GET"])
 
     @router.post("/stow/{path:path}", dependencies=[Depends(require(Role.ANNOTATOR))])
     async def store(request: Request, path: str) -> Response:
@@ -105,6 +104,8 @@ def _forwarded(request: Request) -> dict[str, str]:
     found = {"accept": request.headers.get("accept", "*/*"), "accept-encoding": "gzip"}
     if request.method == "POST":
         found["content-type"] = request.headers.get("content-type", "")
+        if "content-length" in request.headers:  # the guard has checked it
+            found["content-length"] = request.headers["content-length"]
     if not all(_MEDIA.fullmatch(value) for value in found.values()):
         raise Refusal(400, "proxy: expected plain media types in the headers Accept and Content-Type.")
     return found

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from monai_effsam.labelling.server.auth import Role, require
 from monai_effsam.labelling.server.errors import Refusal
-from monai_effsam.labelling.server.jobs import Job
+from monai_effsam.labelling.server.jobs import BackgroundJob
 from monai_effsam.labelling.server.parameters import config_parameters
 from monai_effsam.labelling.server.replies import json_reply
 from monai_effsam.labelling.server.routes.train import job_status
@@ -34,7 +34,7 @@ def scoring_router(state: ServerState) -> APIRouter:
         if task is None:
             raise Refusal(404, "method: there is none of this name; GET /info/ lists them.")
         request = {"method": method, **config_parameters(params or {}, task.info().get("config", {}))}
-        job = Job(request, lambda: state.app.scoring(request), lambda: None)
+        job = BackgroundJob(request, lambda: state.app.scoring(request), lambda: None)
         return json_reply(state.scoring.submit(job).to_json())
 
     @router.delete("/", dependencies=annotator)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from monai_effsam.labelling.server.auth import Role, require
 from monai_effsam.labelling.server.errors import Refusal
-from monai_effsam.labelling.server.jobs import Job, Jobs
+from monai_effsam.labelling.server.jobs import BackgroundJob, Jobs
 from monai_effsam.labelling.server.parameters import config_parameters
 from monai_effsam.labelling.server.replies import json_reply, without_paths
 from monai_effsam.labelling.server.state import ServerState
@@ -61,13 +61,13 @@ def job_status(jobs: Jobs, everything: bool, running: bool) -> Response:
     return json_reply(job.to_json())
 
 
-def _submit(state: ServerState, name: str, params: dict[str, Any], enqueue: bool) -> Job:
+def _submit(state: ServerState, name: str, params: dict[str, Any], enqueue: bool) -> BackgroundJob:
     trainer = state.app.trainers.get(name)
     if trainer is None:
         raise Refusal(404, "trainer: there is none of this name; GET /info/ lists them.")
     request = {"model": name, **config_parameters(params, trainer.config())}
     return state.training.submit(
-        Job(without_paths(request), lambda: state.app.train(request), lambda: _cancel(trainer)),
+        BackgroundJob(without_paths(request), lambda: state.app.train(request), lambda: _cancel(trainer)),
         enqueue=enqueue,
     )
 
