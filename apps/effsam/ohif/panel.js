@@ -118,6 +118,7 @@ function show(part, session) {
   const { epoch = 0, total_epochs: total = 0 } = training?.stats || {};
   part.bar.hidden = !training;
   part.bar.value = total ? epoch / total : 0;
-  const times = Object.entries(session.times || {}).filter(([, value]) => typeof value === 'number');
-  part.times.textContent = times.map(([stage, value]) => `${stage} ${value.toFixed(2)} s`).join(', ');
+  const { total: spent, ...stages } = session.times || {};
+  part.times.textContent = typeof spent === 'number' ? `Answered in ${spent.toFixed(2)} s.` : '';
+  part.times.title = Object.entries(stages).map(([stage, value]) => `${stage} ${value} s`).join(', ');
 }
