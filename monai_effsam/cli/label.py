@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import logging
 import os
 import re
 import socket
@@ -18,9 +17,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from monai_effsam.cli.common import add_options
-from monai_effsam.errors import DataError, MissingExtraError, UsageError
+from monai_effsam.cli.serving import bind, log_to
+from monai_effsam.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
     from monai_effsam.labelling.server import ServerSettings
 
 __all__ = ["add_arguments", "check_packages", "run", "state_folder"]
@@ -29,7 +31,7 @@ __all__ = ["add_arguments", "check_packages", "run", "state_folder"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `effsam label`."""
     parser.add_argument(
-        "--studies", required=True, metavar="DIR_OR_URL", help="folder of images, or a DICOMweb address"
+        "--studies", metavar="DIR_OR_URL", help="folder of images, or a DICOMweb address; needed to serve"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="to answer at (default: 127.0.0.1)"
@@ -52,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write to (default: .effsam inside the studies; of a PACS, one in your home)",
     )
+    viewer = parser.add_argument_group("OHIF", "the viewer in the browser, for images of a PACS")
+    viewer.add_argument("--ohif", type=Path, metavar="DIR", help="folder of the prebuilt viewer, to serve it")
+    viewer.add_argument(
+        "--fetch-ohif", type=Path, metavar="DIR", help="fetch it there with npm, check its hash, and end"
+    )
     login = parser.add_argument_group("log-in")
     login.add_argument(
         "--token-file", type=Path, metavar="FILE", help="a secret of 16 or more characters to log in with"
@@ -73,11 +80,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C; exit status 0 then."""
+    """Serve until Ctrl-C; exit status 0 then. With --fetch-ohif, fetch the viewer and end."""
+    if args.fetch_ohif is not None:
+        return _fetch(args)
+    # Else the threads of one inference spin while they wait, and keep the others, and /info/, from their cores. Read
+    # once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     studies = _studies(args.studies)
     conf = _conf(args)
     check_packages()
-    sock = _bind(args.host, args.port)
+    sock = bind(args.host, args.port)
     try:
         return _serve(args, studies, conf, sock)
     except KeyboardInterrupt:  # the way to end it
@@ -93,14 +105,15 @@ def _serve(args: argparse.Namespace, studies: str, conf: dict[str, str], sock: s
 
     state = args.state or state_folder(studies)
     settings = _settings(args, state, ServerSettings)
-    _log_to(settings.folder("logs") / "app.log")
+    log_to(settings.folder("logs") / "app.log")
+    routers = _viewer(args, studies)
     if not args.quiet:
         print(f"loading ... (studies: {args.studies}, state: {state})", flush=True)
     from monai_effsam.labelling import LabellingApp
     from monai_effsam.labelling.server import create_server
 
     app = LabellingApp(str(state), studies, conf)
-    server = create_server(app, settings)
+    server = create_server(app, settings, routers=routers)
     config = uvicorn.Config(
         server,
         log_config=None,
@@ -115,6 +128,32 @@ def _serve(args: argparse.Namespace, studies: str, conf: dict[str, str], sock: s
     if not args.quiet:
         _tell(args, sock, settings.has_login)
     uvicorn.Server(config).run(sockets=[sock])
+    return 0
+
+
+def _viewer(args: argparse.Namespace, studies: str) -> list[APIRouter]:
+    """The routes of OHIF, where it is asked for.
+
+    Raises:
+        UsageError: it cannot show these studies, or its files are missing.
+    """
+    if args.ohif is None:
+        return []
+    if not _is_address(studies):
+        raise UsageError(
+            f"--ohif: the viewer shows images of a PACS, and --studies is {args.studies}. Name a DICOMweb address."
+        )
+    from monai_effsam.labelling.server.viewer import viewer_router
+
+    return [viewer_router(args.ohif)]
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from monai_effsam.labelling.server.ohif_fetch import fetch_ohif
+
+    folder = fetch_ohif(args.fetch_ohif)
+    if not args.quiet:
+        print(f"OHIF is in {folder}. Serve it: effsam label --studies URL --ohif {folder}")
     return 0
 
 
@@ -174,8 +213,10 @@ def _settings(args: argparse.Namespace, state: Path, make: type[ServerSettings])
     )
 
 
-def _studies(text: str) -> str:
+def _studies(text: str | None) -> str:
     """The folder's real path, or the address as it is."""
+    if not text:
+        raise UsageError("--studies: is missing, expected a folder with images, or a DICOMweb address.")
     if _is_address(text):
         if not urlsplit(text).hostname:
             raise UsageError(f"--studies: '{text}' names no host, expected http://host:port/dicom-web.")
@@ -202,53 +243,17 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
     return conf
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket at the address, before anything heavy is loaded.
-
-    Raises:
-        UsageError: it is taken, or not of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(address)
-            sock.listen(128)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        remedy = "Choose another with --port." if error.errno == 98 else "Choose another with --host."
-        raise UsageError(f"{host}:{port} cannot be used ({error.strerror}). {remedy}") from error
-    return sock
-
-
 def _tell(args: argparse.Namespace, sock: socket.socket, login: bool) -> None:
     scheme = "https" if args.ssl_cert else "http"
     port = sock.getsockname()[1]
     host = f"[{args.host}]" if ":" in args.host else args.host
     url = f"{scheme}://{host}:{port}"
     print(f"server for 3D Slicer (MONAI Label): {url}")
+    if args.ohif is not None:
+        print(f"labelling in the browser (OHIF):     {url}/ohif/")
     if login:
         print(f"log in from a browser:              {url}/login")
     print("Ctrl-C ends it.", flush=True)
-
-
-def _log_to(path: Path) -> None:
-    """Send what is logged to a file too, ten of ten megabytes at most."""
-    from logging.handlers import RotatingFileHandler
-
-    try:
-        handler = RotatingFileHandler(path, maxBytes=10 << 20, backupCount=9, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}). Choose another --state.") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    for shown in root.handlers:  # the terminal keeps to -v and -q
-        shown.setLevel(max(shown.level, root.level))
-    root.setLevel(min(root.level, logging.INFO))
-    root.addHandler(handler)
 
 
 def _is_address(text: str) -> bool:

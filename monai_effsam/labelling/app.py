@@ -4,26 +4,29 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.embedding_cache import EmbeddingCache
-from monai_effsam.inference.segmenter import Segmenter
-from monai_effsam.labelling.learning.publication import publish
+from monai_effsam.inference.model_path import find_model_path
+from monai_effsam.labelling.learning.uploaded import publish_weights
+from monai_effsam.labelling.loop import LearningLoop, published_in
+from monai_effsam.labelling.mask_file import nrrd_of_voxels
 from monai_effsam.labelling.service import LabellingService
+from monai_effsam.labelling.store.connection import connect
 from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.tasks import inference_tasks
+from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING
 
-__all__ = ["CONF_KEYS", "LabellingApp"]
+__all__ = ["CONF_KEYS", "LabellingApp", "is_address"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ CONF_KEYS: Mapping[str, str] = {
     "cache": "folder of embeddings",
     "cache_mb": "largest size of that folder [MB]",
     "train_every": "train after so many submitted labels; 0: only when asked",
+    "fetch_all": "1: fetch every series of a PACS in the background, so that strategies know all of them",
 }
 """What `--conf` may hold, and what it means."""
 
@@ -57,7 +61,11 @@ class LabellingApp(MONAILabelApp):
         unknown = sorted(set(conf) - set(CONF_KEYS) - _STOCK_KEYS)
         if unknown:
             raise UsageError(f"conf: '{unknown[0]}' is unknown, expected one of {', '.join(CONF_KEYS)}.")
+        self._base = find_model_path(Path(conf["model"]) if conf.get("model") else None, "conf model")
+        self._every = _count(conf, "train_every", 0)
         self.service = _service(Path(app_dir), conf)
+        self.loop: LearningLoop | None = None
+        self.train_later: Callable[[str], object] = self.async_training
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -92,17 +100,45 @@ class LabellingApp(MONAILabelApp):
     # MONAI Label's hooks
 
     def init_datastore(self) -> Any:
-        """The store of the folder or the PACS."""
-        if self.studies.startswith(("http://", "https://")):
-            return super().init_datastore()
+        """The store of the folder or the PACS; nothing is asked of it yet."""
+        if is_address(self.studies):
+            return connect(
+                self.studies, Path(self.app_dir) / "pacs", fetch_all=self.conf.get("fetch_all") == "1"
+            )
         return FolderStore(self.studies)
 
     def init_infers(self) -> dict[str, Any]:
         """The inference tasks."""
         return dict(inference_tasks(self.service))
 
+    def init_trainers(self) -> dict[str, Any]:
+        """The trainer of the self-prompting model."""
+        return dict(self._learning().trainers())
+
+    def init_strategies(self) -> dict[str, Any]:
+        """What to label next."""
+        return dict(self._learning().strategies())
+
     def on_init_complete(self) -> None:
-        """Nothing: the stock app would start scoring and a second clean-up here."""
+        """Take up the models that were published, and begin to score; called once, by a process that serves."""
+        if self.loop is not None:
+            self.loop.start()
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """A label was submitted: its image is free again, and a training may be due.
+
+        Returns:
+            `training`, the name of the trainer, where one was started.
+        """
+        if self.loop is None or not self.loop.submitted(image_id):
+            return {}
+        name = next(iter(self.trainers))
+        try:
+            self.train_later(name)
+        except HTTPException as error:  # one is running; this label makes the next one due
+            logger.info("training is due, but %s", error.detail)
+            return {}
+        return {"training": name}
 
     # requests
 
@@ -130,54 +166,78 @@ class LabellingApp(MONAILabelApp):
         return {"label": label, "tag": "original", "file": path, "params": params}
 
     def save_label(self, image: str, path: Path, tag: str, info: Mapping[str, Any]) -> str:
-        """Store a label; returns its id."""
-        return str(self.datastore().save_label(image, str(path), tag, dict(info)))
+        """Store a label; bare voxels (`.bin`) become a file that tells its grid. Returns its id."""
+        store = self.datastore()
+        if path.suffix != ".bin":
+            return str(store.save_label(image, str(path), tag, dict(info)))
+        grid, whole = (
+            self.service.shelf.open(Path(store.get_image_uri(image))).grid,
+            path.with_suffix(".nrrd"),
+        )
+        try:
+            whole.write_bytes(nrrd_of_voxels(path.read_bytes(), grid))
+            return str(store.save_label(image, str(whole), tag, dict(info)))
+        finally:
+            whole.unlink(missing_ok=True)
 
     def train(self, request: Mapping[str, Any]) -> Any:
-        """Run one training, here and now."""
+        """Run one training, here and now, and answer with what it published."""
         trainer = self.trainers.get(str(request.get("model")))
         if trainer is None:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, "trainer: there is none of this name.")
-        return trainer(dict(request), self.datastore())
+        result = trainer(dict(request), self.datastore())
+        if self.loop is not None:
+            self.loop.adopt()
+        return result
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The image to label next, as `{"id": ...}`; empty when there is none."""
+        """The image to label next, as `{"id": ...}`, and what is known of it; empty when there is none.
+
+        It is fetched and encoded in the background while the user opens it.
+        """
         strategy = self.strategies.get(str(request.get("strategy")))
         if strategy is None:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, "strategy: there is none of this name.")
-        return dict(strategy(dict(request), self.datastore()) or {})
+        store = self.datastore()
+        found = dict(strategy(dict(request), store) or {})
+        if found:
+            self.service.prepare(lambda: Path(store.get_image_uri(found["id"])))
+        return found
 
     def take_model(self, name: str, path: Path) -> str:
         """Publish weights that an admin has uploaded, and answer with them from now on; returns their version.
-
-        They are described by what describes the model in use, so they must be of its kind.
 
         Raises:
             WeightsError: they do not fit; the old model stays.
             UsageError: the model in use is an export, which has no weights to replace.
         """
         served = self.service.prompted_model if name.startswith("prompted") else self.service.model
-        card = served.segmenter.model.path.with_suffix(".json")
-        if not card.is_file():
-            raise UsageError(
-                f"model: {name} runs as an export, expected weights to replace. Serve a model.pt."
-            )
-
-        def write(folder: Path) -> None:
-            shutil.copyfile(path, folder / "model.pt")
-            described = json.loads(card.read_text(encoding="utf-8"))
-            described.pop("sha256", None)
-            (folder / "model.json").write_text(json.dumps(described), encoding="utf-8")
-            Segmenter.open(folder / "model.pt")  # raises what does not fit, before anything points here
-
-        version = publish(Path(self.app_dir) / "model", write)
-        version = version if version.is_dir() else version.parent
-        self.service.use_model(version / "model.pt")
-        logger.info("model %s was uploaded as %s", name, version.name)
-        return version.name
+        kind = PROMPTABLE if served.segmenter.promptable else SELF_PROMPTING
+        version = publish_weights(path, served.segmenter, published_in(Path(self.app_dir), kind))
+        if self.loop is None or not self.loop.adopt():
+            self.service.use_model(version)
+        logger.info("model %s was uploaded as %s", name, version.parent.name)
+        return version.parent.name
 
     def close(self) -> None:
         """Let go of threads and caches."""
+        if self.loop is not None:
+            self.loop.close()
+        self.service.close()
+
+    def _learning(self) -> LearningLoop:
+        """Made at the first use: MONAI Label's constructor calls the hooks when the store is there."""
+        if self.loop is None:
+            self.loop = LearningLoop(
+                self.service,
+                self.datastore(),
+                Path(self.app_dir),
+                self._base,
+                modality=self.conf.get("modality"),
+                train_every=self._every,
+                busy=lambda: self.service.busy,
+            )
+        return self.loop
 
     def _image_path(self, image: str, store: Any) -> tuple[str, bool]:
         """(path, whether it is of the store) of an id, or of a file that a server has received.
@@ -206,16 +266,35 @@ class LabellingApp(MONAILabelApp):
         return [folder.resolve() for folder in folders]
 
 
+def is_address(studies: str) -> bool:
+    """Whether studies are those of a PACS."""
+    return studies.startswith(("http://", "https://"))
+
+
+def _count(conf: Mapping[str, str], name: str, default: int) -> int:
+    text = conf.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"conf: {name} is '{text}', expected a whole number: {CONF_KEYS[name]}.")
+    return int(text)
+
+
 def _service(app_dir: Path, conf: Mapping[str, str]) -> LabellingService:
     """The models and caches that the settings ask for."""
-    model, prompted = (conf.get(name) for name in ("model", "prompted_model"))
-    megabytes = conf.get("cache_mb", str(_CACHE_MB))
-    if not megabytes.isdecimal():
-        raise UsageError(f"conf: cache_mb is '{megabytes}', expected a whole number of megabytes.")
-    folder = Path(conf.get("cache") or app_dir / "cache")
-    return LabellingService(
-        Path(model) if model else None,
-        Path(prompted) if prompted else None,
-        modality=conf.get("modality"),
-        cache=EmbeddingCache(folder, disk_bytes=int(megabytes) * 10**6),
+    model, prompted = (
+        find_model_path(Path(conf[name]), f"conf {name}") if conf.get(name) else None
+        for name in ("model", "prompted_model")
     )
+    service = LabellingService(
+        model,
+        prompted,
+        modality=conf.get("modality"),
+        cache=EmbeddingCache(
+            Path(conf.get("cache") or app_dir / "cache"),
+            disk_bytes=_count(conf, "cache_mb", _CACHE_MB) * 10**6,
+        ),
+    )
+    if service.model.segmenter.promptable:
+        raise UsageError(
+            f"conf: model {model} answers prompts only, expected a self-prompting one. Name another."
+        )
+    return service

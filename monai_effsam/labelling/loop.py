@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_effsam.data.io import Image
-from monai_effsam.errors import DataError
+from monai_effsam.errors import DataError, EffsamError
 from monai_effsam.inference.answers import Encoding
 from monai_effsam.labelling.choosing.background import BackgroundScorer
 from monai_effsam.labelling.choosing.leases import Leases
@@ -20,9 +20,9 @@ from monai_effsam.labelling.choosing.strategies import NextImage, make_strategie
 from monai_effsam.labelling.learning.publication import current
 from monai_effsam.labelling.learning.trainer import FineTuning
 from monai_effsam.labelling.service import LabellingService
-from monai_effsam.specs import spec_of
+from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING, spec_of
 
-__all__ = ["LearningLoop"]
+__all__ = ["LearningLoop", "published_in"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class LearningLoop:
     Args:
         service: answers with the model in use.
         datastore: a `FolderStore` or `DicomWebStore`.
-        folder: of this app: `model/` holds the published versions, `scores/` scores and leases.
+        folder: of this app: `model/KIND/` holds the published versions, `scores/` scores and leases.
         base: the model that the app started from.
         modality: of images that do not tell it.
         train_every: submitted labels that make a training due; 0 for never.
@@ -52,12 +52,12 @@ class LearningLoop:
         busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.service, self.datastore, self.train_every = service, datastore, train_every
-        self.models, self.modality = folder / "model", modality
-        self.trainer = FineTuning(base, self.models, modality=modality)
+        self.folder, self.modality = folder, modality
+        self.trainer = FineTuning(base, published_in(folder, SELF_PROMPTING), modality=modality)
         self.table = ScoreTable(folder / "scores")
         self.leases = Leases(file=folder / "scores" / "leases.json")
         self.scorer = BackgroundScorer(datastore, self.table, self._model, self._score, busy=busy)
-        self._in_use: Path | None = None
+        self._in_use: dict[str, Path] = {}
         self._adopting = threading.Lock()
 
     def trainers(self) -> dict[str, FineTuning]:
@@ -69,7 +69,7 @@ class LearningLoop:
         return dict(make_strategies(self.table, self.leases))
 
     def start(self) -> None:
-        """Take up the last published model, and begin to score."""
+        """Take up the last published models, and begin to score."""
         self.adopt()
         self.scorer.start()
 
@@ -79,23 +79,27 @@ class LearningLoop:
         self.scorer.stop()
 
     def adopt(self) -> bool:
-        """Answer with the model that was published last, wherever it was trained; cheap where nothing changed.
+        """Answer with the models that were published last, wherever they were trained; cheap where nothing changed.
 
         Returns:
             Whether another model is in use now.
         """
+        changed = False
         with self._adopting:
-            try:
-                path = current(self.models)
-                if path is None or path == self._in_use:
-                    return False
-                self.service.use_model(path)
-            except DataError as error:
-                log.warning("the model in use stays: %s", error)
-                return False
-            self._in_use = path
-        self.scorer.wake()
-        return True
+            for kind in (SELF_PROMPTING, PROMPTABLE):
+                try:
+                    path = current(published_in(self.folder, kind))
+                    if path is None or path == self._in_use.get(kind):
+                        continue
+                    self.service.use_model(path)
+                except EffsamError as error:
+                    log.warning("the model in use stays: %s", error)
+                    continue
+                self._in_use[kind] = path
+                changed = True
+        if changed:
+            self.scorer.wake()
+        return changed
 
     def submitted(self, image_id: str) -> bool:
         """To be called when a final label was stored.
@@ -133,3 +137,13 @@ class LearningLoop:
             return found
 
         return score_image(model.segmenter, opened.image, modality, encode)
+
+
+def published_in(folder: Path, kind: str) -> Path:
+    """Where an app keeps the published versions of a model.
+
+    Args:
+        folder: of the app.
+        kind: `SELF_PROMPTING` or `PROMPTABLE`.
+    """
+    return folder / "model" / kind

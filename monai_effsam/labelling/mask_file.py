@@ -7,6 +7,7 @@ NRRD is written here: a header of ten lines and the voxels. It takes a tenth of 
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import tempfile
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from monai_effsam.data.io.nifti import NiftiGeometry
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.geometry import StoredGrid, to_stored
 
-__all__ = ["EXTENSIONS", "nrrd_bytes", "write_mask_file"]
+__all__ = ["EXTENSIONS", "nrrd_bytes", "nrrd_of_voxels", "write_mask_file"]
 
 EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
 """Endings that a viewer may ask for."""
@@ -89,6 +90,24 @@ def nrrd_bytes(stored: NDArray[np.uint8], grid: StoredGrid, *, compressed: bool 
     )
     voxels = stored.reshape(grid.size, order="F").tobytes(order="F")
     return "\n".join(lines).encode() + (gzip.compress(voxels, 1, mtime=0) if compressed else voxels)
+
+
+def nrrd_of_voxels(voxels: bytes, grid: StoredGrid) -> bytes:
+    """An NRRD file of a label that came as bare voxels, as some browsers send it.
+
+    Args:
+        voxels: a byte each, in the order of the image's file, x fastest.
+        grid: of the image.
+
+    Raises:
+        DataError: they are not as many as the image has.
+    """
+    if len(voxels) != math.prod(grid.size):
+        size = "x".join(map(str, grid.size))
+        raise DataError(
+            f"label: has {len(voxels)} voxels, its image {size}. Send an NRRD, which tells its grid."
+        )
+    return nrrd_bytes(np.frombuffer(voxels, np.uint8).reshape(grid.size, order="F"), grid)
 
 
 def _vector(values: Iterable[float]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -214,14 +214,18 @@ class LabellingService:
         ms = {"read": (time.perf_counter() - start) * 1000}
         return PromptedImage(self._desk, model, opened, known, label, ms)
 
-    def prepare(self, path: Path, *, modality: str | None = None) -> None:
+    def prepare(self, path: Path | Callable[[], Path], *, modality: str | None = None) -> None:
         """Encode an image that will be asked for soon, in the background, for masks without clicks and for clicks.
 
         Returns at once; an image that cannot be read is passed over. A later call replaces an earlier one.
+
+        Args:
+            path: of the image, or a function that may take its time to fetch it.
+            modality: as of `automatic`.
         """
 
         def steps() -> Iterator[None]:
-            opened = self.shelf.open(path, modality or self.modality)
+            opened = self.shelf.open(path() if callable(path) else path, modality or self.modality)
             for model in (self._automatic, self._prompted):
                 known = self._modality_of(model, opened.image, modality)
                 if known is None and not model.segmenter.promptable:
@@ -235,6 +239,11 @@ class LabellingService:
     def request(self) -> AbstractContextManager[None]:
         """Around a request, so that the background steps back until it is answered."""
         return self._desk.request()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is at work."""
+        return self._desk.busy
 
     def prepared(self, seconds: float) -> bool:
         """Wait for what `prepare` began; whether it is done."""

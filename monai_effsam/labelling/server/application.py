@@ -25,6 +25,7 @@ from monai_effsam.labelling.server.routes.session import session_router
 from monai_effsam.labelling.server.routes.train import train_router
 from monai_effsam.labelling.server.settings import ServerSettings
 from monai_effsam.labelling.server.state import ServerState
+from monai_effsam.labelling.server.viewer import PAGES_AT
 
 if TYPE_CHECKING:
     from monai_effsam.labelling.app import LabellingApp
@@ -57,7 +58,7 @@ def create_server(
         app: answers the requests.
         settings: folders, log-in, limits.
         gate: tells users; made from the settings by default.
-        routers: more routes, for the role user: a viewer's pages.
+        routers: more routes, for the role user: a viewer's pages. Included last.
     """
     gate = gate or Gate(settings)
     state = ServerState(app, settings, gate)
@@ -73,7 +74,7 @@ def create_server(
     for make in _ROUTERS:
         server.include_router(make(state))
     if not gate.open:
-        server.include_router(login_router(gate))
+        server.include_router(login_router(gate, PAGES_AT + "/" if routers else "/info/"))
     if app.studies.startswith(("http://", "https://")):
         server.include_router(proxy_router(app.studies, settings))
     for router in routers:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from monai_effsam.labelling.server.auth import Gate
 from monai_effsam.labelling.server.errors import Refusal, answer_error
 from monai_effsam.labelling.server.settings import ServerSettings, is_loopback
+from monai_effsam.labelling.server.viewer import PAGES_AT
 
 __all__ = ["Guard"]
 
@@ -87,7 +88,10 @@ class Guard:
         except Exception as error:
             if begun:
                 raise
-            await answer_error(error)(scope, receive, send_on)
+            answer: Response = answer_error(error)
+            if answer.status_code == 401 and scope["method"] == "GET" and _is_page(scope["path"]):
+                answer = RedirectResponse("/login", status_code=303)
+            await answer(scope, receive, send_on)
 
     def _check_host(self, headers: Headers) -> None:
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
@@ -114,6 +118,11 @@ class Guard:
             if path.startswith(_UPLOADS):
                 return limits.upload
         return limits.body
+
+
+def _is_page(path: str) -> bool:
+    """Whether a browser shows what a path answers: somebody there can log in."""
+    return path in ("/", PAGES_AT) or path.startswith(f"{PAGES_AT}/")
 
 
 def _check_length(headers: Headers, limit: int) -> None:

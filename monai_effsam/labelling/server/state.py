@@ -83,8 +83,9 @@ class ServerState:
         return Path(uri)
 
     def start(self) -> None:
-        """Start to clean up, now and each minute."""
+        """Start what the app does in the background, and to clean up, now and each minute."""
         self.app.server_mode(True)
+        self.app.on_init_complete()
         Thread(target=self._janitor, name="janitor", daemon=True).start()
 
     def stop(self) -> None:

@@ -46,6 +46,7 @@ class DicomWebStore(FolderStore):
         search_filter: QIDO attributes that a series must have; none for every series of images.
         cache_bytes: files of series take at most so much.
         listing_seconds: that a list of the PACS is believed.
+        fetch_all: let the background fetch every series, to know which one is worth labelling.
         targets: names and codes of segments.
     """
 
@@ -57,11 +58,13 @@ class DicomWebStore(FolderStore):
         search_filter: Mapping[str, Any] | None = None,
         cache_bytes: int = 8 << 30,
         listing_seconds: float = 30.0,
+        fetch_all: bool = False,
         targets: Sequence[Target] = TARGETS,
     ) -> None:
         super().__init__(cache)
         self.archive, self.search_filter = DicomArchive(client), dict(search_filter or {})
         self.cache_bytes, self.listing_seconds, self.targets = cache_bytes, listing_seconds, tuple(targets)
+        self.fetch_all = fetch_all
         self._lock, self._fetching = threading.RLock(), dict[str, threading.Lock]()
         self._sending = threading.Lock()
         self._listed: tuple[float, tuple[str, ...]] = (-1e9, ())
@@ -138,8 +141,9 @@ class DicomWebStore(FolderStore):
         return str(files[0] if len(files) == 1 else folder)
 
     def stamp(self, image_id: str) -> str:
-        """The series' UID: what it holds does not change."""
-        return image_id
+        """The series' UID: what it holds does not change. Empty for one that is not here, unless all are to come."""
+        here = self.fetch_all or (self.folder / (image_id + SERIES) / _COMPLETE).is_file()
+        return image_id if here else ""
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; a final one that lies in the PACS alone is fetched, and put on the grid of its image.
@@ -218,7 +222,7 @@ class DicomWebStore(FolderStore):
 
     def _fetch(self, uid: str, folder: Path) -> None:
         """Download a series; `.complete` is written last."""
-        study = str(self.get_image_info_here(uid).get("StudyInstanceUID", ""))
+        study = str(self.image_facts(uid).get("StudyInstanceUID", ""))
         folder.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(self.archive.instances(study, uid)):
             part = folder / f"{PART}{number}.dcm"
@@ -228,14 +232,9 @@ class DicomWebStore(FolderStore):
         (folder / _COMPLETE).touch()
         self._make_room(folder)
 
-    def get_image_info_here(self, uid: str) -> dict[str, Any]:
-        """What is known of a series, without fetching it."""
-        one = self._files.state().objects.get(uid)
-        return dict(one.image.info) if one else {}
-
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of a series, its path among it; empty for an unknown one."""
-        info = self.get_image_info_here(image_id)
+        info = self.image_facts(image_id)
         return {**info, "path": self.get_image_uri(image_id)} if info else {}
 
     def _make_room(self, keep: Path) -> None:
@@ -277,7 +276,7 @@ class DicomWebStore(FolderStore):
 
     def _take_seg(self, uid: str, seg: str) -> None:
         """A segmentation of the PACS as a label of this store."""
-        study = str(self.get_image_info_here(uid).get("StudyInstanceUID", ""))
+        study = str(self.image_facts(uid).get("StudyInstanceUID", ""))
         image = self._opened(uid)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "seg.dcm"

@@ -76,8 +76,7 @@ class FolderStore(Datastore):
         """Image, label and what is known of both, for each image with a final label."""
         rows = []
         for image_id, one in self._files.state().objects.items():
-            label = one.labels.get(FINAL)
-            if label is not None:
+            if (label := one.labels.get(FINAL)) is not None:
                 paths = self.get_image_uri(image_id), self.get_label_uri(image_id, FINAL)
                 image, mask = (p if full_path else Path(p).name for p in paths)
                 info = {"image": dict(one.image.info), "label": dict(label.info)}
@@ -126,13 +125,17 @@ class FolderStore(Datastore):
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO | None:
         """Content of an image, None for an unknown one."""
-        path = self.get_image_uri(image_id)
-        return io.BytesIO(Path(path).read_bytes()) if path else None
+        return io.BytesIO(Path(path).read_bytes()) if (path := self.get_image_uri(image_id)) else None
+
+    def image_facts(self, image_id: str) -> dict[str, Any]:
+        """What is known of an image, without a look at it; empty for an unknown one."""
+        one = self._files.state().objects.get(image_id)
+        return copy.deepcopy(dict(one.image.info)) if one else {}
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of an image, its path among it; empty for an unknown one."""
-        one = self._files.state().objects.get(image_id)
-        return {**copy.deepcopy(dict(one.image.info)), "path": self.get_image_uri(image_id)} if one else {}
+        info = self.image_facts(image_id)
+        return {**info, "path": self.get_image_uri(image_id)} if info else {}
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label, empty for an unknown one."""
@@ -142,8 +145,9 @@ class FolderStore(Datastore):
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO | None:
         """Content of a label, None for an unknown one."""
-        path = self.get_label_uri(label_id, label_tag)
-        return io.BytesIO(Path(path).read_bytes()) if path else None
+        return (
+            io.BytesIO(Path(path).read_bytes()) if (path := self.get_label_uri(label_id, label_tag)) else None
+        )
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known of a label, `label_info` (names of its values) among it; empty for an unknown one."""
@@ -165,9 +169,8 @@ class FolderStore(Datastore):
         path = Path(image_filename)
         image_id = check_id(image_id or stem(path))
         ext = check_ending(path)
-        if (
-            image_id + ext in self._files.state().objects
-        ):  # of two files of one name the second goes by all of it
+        # of two files of one name the second goes by all of it
+        if image_id + ext in self._files.state().objects:
             raise UsageError(f"image id '{image_id}': {image_id + ext} is another image. Choose another id.")
         info = {**(image_info or {}), "ts": int(time.time()), "name": image_id + ext}
         self._files.put_image(image_id, path, StoredFile(ext, info))
@@ -257,9 +260,8 @@ class FolderStore(Datastore):
 
         def change(state: FolderState) -> FolderState:
             old = state.objects[label_id].labels[tag]
-            return state.with_label(
-                label_id, tag, StoredFile(old.ext, {**old.info, **copy.deepcopy(dict(info))})
-            )
+            merged = {**old.info, **copy.deepcopy(dict(info))}
+            return state.with_label(label_id, tag, StoredFile(old.ext, merged))
 
         self._files.change(change)
 

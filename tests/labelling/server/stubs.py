@@ -66,6 +66,19 @@ class StubTrainer(TrainTask):
         return {}
 
 
+class StubService:
+    """No model is loaded; `prepared` is what was to be encoded ahead."""
+
+    def __init__(self) -> None:
+        self.prepared: list[Path] = []
+
+    def prepare(self, path: Any) -> None:
+        self.prepared.append(path())
+
+    def close(self) -> None:
+        pass
+
+
 class StubApp(LabellingApp):
     """The app with tasks that need no model."""
 

@@ -24,7 +24,7 @@ def app(tmp_path, tiny_model, tiny_promptable):
     return LabellingApp(str(tmp_path / "state"), str(folder), conf)
 
 
-def test_masks_and_a_new_model(app, make_client, tiny_model, tmp_path):
+def test_masks_and_a_new_model(app, make_client, tiny_model, tiny_promptable, tmp_path):
     client = make_client(app=app)
     models = client.get("/info/").json()["models"]
     assert models["automatic"]["type"] == "segmentation"
@@ -40,7 +40,12 @@ def test_masks_and_a_new_model(app, make_client, tiny_model, tmp_path):
         reply = client.put("/model/automatic", files={"file": ("model.pt", file)})
     assert reply.status_code == 200, reply.text
     assert app.service.model is not before
-    assert (tmp_path / "state" / "model" / reply.json()["version"] / "model.pt").is_file()
+    version = tmp_path / "state" / "model" / "self_prompting" / reply.json()["version"] / "model.pt"
+    assert app.service.model.path == version
+    with tiny_promptable.open("rb") as file:
+        reply = client.put("/model/prompted_2d", files={"file": ("model.pt", file)})
+    other = tmp_path / "state" / "model" / "promptable" / reply.json()["version"] / "model.pt"
+    assert app.service.prompted_model.path == other
 
 
 def test_settings_are_known_ones(tmp_path):

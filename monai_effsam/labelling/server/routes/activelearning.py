@@ -39,7 +39,7 @@ def activelearning_router(state: ServerState) -> APIRouter:
             if not sample:
                 return json_reply({})
             name = sample["id"]
-            info = dict(state.store.get_image_info(name))
+            info = state.store.image_facts(name)  # a series need not be here yet
             served = {**info.get("strategy", {}), strategy: {"ts": int(time.time()), "client_id": client}}
             state.store.update_image_info(name, {"strategy": served})
         info.pop("strategy", None)

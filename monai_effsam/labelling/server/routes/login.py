@@ -24,8 +24,13 @@ input,button{font:inherit;width:100%;margin:.3em 0}</style>
 <button>Log in</button></form></html>"""
 
 
-def login_router(gate: Gate) -> APIRouter:
-    """The routes of log-ins."""
+def login_router(gate: Gate, home: str = "/info/") -> APIRouter:
+    """The routes of log-ins.
+
+    Args:
+        gate: tells users.
+        home: path that a browser is sent to afterwards.
+    """
     router = APIRouter()
 
     @router.get("/auth/")
@@ -43,7 +48,7 @@ def login_router(gate: Gate) -> APIRouter:
         request: Request, password: Annotated[str, Form()], username: Annotated[str, Form()] = ""
     ) -> Response:
         found = gate.log_in(username, password)
-        reply = RedirectResponse("../info/", status_code=303)
+        reply = RedirectResponse(f"..{home}", status_code=303)  # relative: a proxy may add a prefix
         safe = request.url.scheme == "https"
         reply.set_cookie(COOKIE, found["access_token"], httponly=True, samesite="strict", secure=safe)
         return reply
