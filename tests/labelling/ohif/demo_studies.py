@@ -64,7 +64,7 @@ def _volume(folder: Path, modality: str, source: Path, slices: range, name: str)
         data.PixelSpacing, data.SliceThickness = [spacing[1], spacing[0]], spacing[2]
         if modality == "CT":
             data.RescaleIntercept, data.RescaleSlope, data.RescaleType = -1024, 1, "HU"
-        data.WindowCenter, data.WindowWidth = (40, 400) if modality == "CT" else (250, 500)
+        data.WindowCenter, data.WindowWidth = (40, 400) if modality == "CT" else (350, 700)
         put_grey(data, np.clip(one + (1024 if modality == "CT" else 0), 0, 4095).astype(np.uint16), bits=16)
         files.append(save(data, folder / f"{k:03d}.dcm"))
     return Study(modality, modality, study, series, tuple(files), values, np.diag(spacing), origin)

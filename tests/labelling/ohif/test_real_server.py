@@ -32,7 +32,7 @@ from monai_effsam.labelling.service import LabellingAnswer, LabellingService  # 
 from .browser import Browser  # noqa: E402, TID252  tests are no package on the path
 from .conftest import free_port, wait_for  # noqa: E402, TID252
 from .demo_studies import demo_studies  # noqa: E402, TID252
-from .page import Viewer, stored_masks  # noqa: E402, TID252
+from .page import VIEW, Viewer, stored_masks  # noqa: E402, TID252
 from .studies import Study  # noqa: E402, TID252
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -137,6 +137,24 @@ def keep_picture(browser: Browser, name: str) -> None:
         browser.picture(Path(os.environ["EFFSAM_PICTURES"]) / f"ohif_{name}.png")
 
 
+def without_label(address: str) -> list[str]:
+    """Series that nobody has labelled yet."""
+    told = httpx.get(f"{address}/datastore/", params={"output": "all"}).json()["objects"]
+    return [uid for uid, one in told.items() if "final" not in one["labels"]]
+
+
+def test_next_image(browser: Browser, address: str, studies: dict[str, Study]) -> None:
+    viewer = Viewer(browser, address, studies["ES"])
+    left = without_label(address)
+    assert left
+    viewer.press("next")
+    browser.until("location.search.includes('initialSeriesInstanceUID')")
+    opened = browser.js("new URLSearchParams(location.search).get('initialSeriesInstanceUID')")
+    assert opened in left
+    viewer.said("Connected.")
+    browser.until(f"{VIEW}[1].SeriesInstanceUID === '{opened}'")
+
+
 @pytest.mark.parametrize("name", ["CT", "MR", "US", "ES"])
 def test_outlined_corrected_and_stored(
     name: str,
@@ -188,7 +206,7 @@ def test_outlined_corrected_and_stored(
     assert sorted(stored) == sorted(drawn)
     for label, mask in drawn.items():
         np.testing.assert_array_equal(stored[label], mask, err_msg=label)
-    assert study.series in httpx.get(f"{address}/datastore/", params={"output": "all"}).text
+    assert study.series not in without_label(address)
     assert [url for url in browser.requests if url.startswith("http") and not url.startswith(address)] == []
 
 
@@ -228,6 +246,20 @@ def test_one_target_and_what_the_server_refuses(
     viewer.choose("target", "liver")
     viewer.press("byName", "liver", "failed")
     np.testing.assert_array_equal(viewer.mask(), before)
+
+
+def test_training_is_watched_and_stopped(browser: Browser, address: str, studies: dict[str, Study]) -> None:
+    viewer = Viewer(browser, address, studies["ES"])
+    if studies["ES"].series in without_label(address):
+        viewer.press("automatic", "Done.")
+        viewer.press("submit", "Stored: polyp.")
+    viewer.press("train", "Training.")
+    bar = viewer.part("progress")
+    browser.until(f"!{bar}.hidden && !{viewer.part('stop')}.disabled")
+    viewer.press("stop", "Training stopped.")
+    browser.until(f"{bar}.hidden && !{viewer.part('train')}.disabled", 180)
+    viewer.press("automatic", "Done.")
+    assert set(viewer.masks()) == {"polyp"}
 
 
 def test_behind_a_log_in(
