@@ -54,7 +54,7 @@ def test_from_scores_to_a_new_model(tiny_model, tiny_promptable, tmp_path, studi
         result = loop.trainers()["effsam"]({"epochs": 5, "epoch_length": 8, "rate": 3e-3}, store)
         assert result["published"] == "v0001"
         loop.adopt()  # or the background did already
-        assert service.model.path == tmp_path / "app" / "model" / "v0001" / "model.pt"
+        assert service.model.path == tmp_path / "app" / "model" / "self_prompting" / "v0001" / "model.pt"
         assert not loop.adopt()
         assert not loop.submitted("x0")
     finally:
