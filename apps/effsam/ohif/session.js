@@ -167,8 +167,8 @@ export class Session {
 
   stopTraining() {
     return this.#run('Stopping the training', async () => {
-      await server.stopTraining();
-      return 'Training stopped.';
+      await this.watch.stop();
+      return 'The training ends after this round.';
     });
   }
 

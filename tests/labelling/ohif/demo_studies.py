@@ -19,14 +19,30 @@ from .studies import Study, file_header, put_grey, put_rgb, save  # noqa: TID252
 PICTURES = Path(__file__).parents[3] / "demo" / "images"
 
 
+TO_LEARN_FROM = {
+    "US2": "malignant_044",
+    "US3": "malignant_068",
+    "US4": "000_HC",
+    "US5": "042_HC",
+    "US6": "137_HC",
+}
+"""Ultrasound pictures for a training."""
+
+
 def demo_studies(folder: Path) -> dict[str, Study]:
-    """CT stored from top to bottom, MR, ultrasound, endoscopy in colour."""
+    """CT stored from top to bottom, MR, ultrasound, endoscopy in colour; more of ultrasound to learn from."""
+    more = {name: _picture(folder / name, "US", _grey(file), name) for name, file in TO_LEARN_FROM.items()}
     return {
-        "CT": _volume(folder / "ct", "CT", PICTURES / "ct_body.nii.gz", range(13, 21), "Abdomen"),
-        "MR": _volume(folder / "mr", "MR", PICTURES / "mr_body.nii.gz", range(8, 14), "Abdomen"),
-        "US": _picture(folder / "us", "US", np.asarray(Image.open(PICTURES / "benign_040.jpg").convert("L")), "Breast"),
-        "ES": _picture(folder / "es", "ES", colon(), "Colon"),
-    }  # fmt: skip
+        "CT": _volume(folder / "CT", "CT", PICTURES / "ct_body.nii.gz", range(13, 21), "Abdomen"),
+        "MR": _volume(folder / "MR", "MR", PICTURES / "mr_body.nii.gz", range(8, 14), "Abdomen"),
+        "US": _picture(folder / "US", "US", _grey("benign_040"), "Breast"),
+        "ES": _picture(folder / "ES", "ES", colon(), "Colon"),
+        **more,
+    }
+
+
+def _grey(name: str) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(PICTURES / f"{name}.jpg").convert("L"))
 
 
 def colon() -> NDArray[np.uint8]:

@@ -59,7 +59,7 @@ class Viewer:
         said = self.part("said")
         self.browser.until(
             f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})",
-            180,
+            600,
         )
 
     def press(self, name: str, text: str = "", state: str = "ready") -> None:
