@@ -2,6 +2,8 @@
 // The mask of one display set in the viewer: a label map with an image behind each image, so that stacks
 // (ultrasound, endoscopy, X-ray) show it as volumes do.
 
+import { namesOf } from './models.js';
+
 /** A label map, its names, and what undoes its last changes. */
 export class Labelmap {
   #changes = [];
@@ -17,6 +19,7 @@ export class Labelmap {
     this.grid = grid;
     this.id = `effsam-${displaySet.displaySetInstanceUID}`;
     this.names = [];
+    this.labels = null;
   }
 
   /** Make it, with a segment for each name. */
@@ -53,6 +56,11 @@ export class Labelmap {
     return at + 1;
   }
 
+  /** Keep to the labels that an answer spoke of, which are those of the modality; none: to all. */
+  offer(names) {
+    this.labels = names.length ? names : null;
+  }
+
   /** The label that brush and eraser work on. */
   activate(name) {
     this.viewer.services.segmentationService.setActiveSegment(this.id, this.valueOf(name));
@@ -83,6 +91,26 @@ export class Labelmap {
     const to = new Uint8Array(256);
     names.forEach((name, at) => { to[this.names.indexOf(name) + 1] = at + 1; });
     return { data: data.map(value => to[value]), labels: names.map((name, at) => ({ name, idx: at + 1 })) };
+  }
+
+  /**
+   * What an answer speaks of.
+   *
+   * @param {Object|string[]} names of its values.
+   * @param {?string} label that was asked for, whatever the values; null for all.
+   * @returns {{to: Uint8Array, owned: Uint8Array}} as `take` wants them.
+   */
+  tableOf(names, label) {
+    const to = new Uint8Array(256);
+    const owned = new Uint8Array(256);
+    if (label !== null) {
+      to.fill(this.valueOf(label), 1);
+      owned[this.valueOf(label)] = 1;
+      return { to, owned };
+    }
+    owned.fill(1);
+    namesOf(names).forEach((name, at) => { to[Array.isArray(names) ? at + 1 : names[name]] = this.valueOf(name); });
+    return { to, owned };
   }
 
   /**

@@ -9,6 +9,19 @@ export function namesOf(labels) {
   return Object.entries(labels || {}).sort((a, b) => a[1] - b[1]).map(([name]) => name);
 }
 
+/** Names of all labels that the server knows. */
+export function labelsOf(info) {
+  const all = Object.values(info.models || {}).flatMap(model => namesOf(model.labels));
+  return [...new Set([...namesOf(info.labels), ...all])].filter(name => name !== 'background');
+}
+
+/** Targets that a model takes by name. */
+export function targetsOf(info, name) {
+  const model = (info?.models || {})[name];
+  const asked = model?.config?.target;
+  return Array.isArray(asked) ? asked : namesOf(model?.labels);
+}
+
 export const isRunning = task => ['SUBMITTED', 'RUNNING'].includes(task.status);
 
 /** The models by what they do: the server's own names first, else any of the kind. */

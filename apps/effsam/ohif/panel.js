@@ -2,6 +2,7 @@
 // The panel in the viewer's right side bar: plain DOM; text of the server is only ever set as text.
 
 import { BACKGROUND, BOX, BRUSH, ERASER, FOREGROUND } from './prompts.js';
+import { togglePlanes } from './viewer.js';
 
 const STYLE = `
 .effsam { color: #e6edf3; font: 13px/1.4 system-ui, sans-serif; padding: 10px; display: flex; flex-direction: column; gap: 10px; }
@@ -77,7 +78,7 @@ export function buildPanel(root, session) {
       row(tool('foreground', FOREGROUND, 'Point +'), tool('background', BACKGROUND, 'Point −'), tool('box', BOX, 'Box')),
       row(tool('brush', BRUSH, 'Brush'), tool('eraser', ERASER, 'Eraser'), tool('window', 'WindowLevel', 'Window')),
       row(button('through', 'Through the volume', () => { session.through = !session.through; session.changed(); }),
-        button('planes', 'Three planes', () => session.planes())),
+        button('planes', 'Three planes', () => togglePlanes(session.viewer))),
       row(button('undo', 'Undo', () => session.undo()), button('clear', 'Clear', () => session.clear()))),
     section('Keep', button('submit', 'Submit', () => session.submit(), { className: 'effsam-main' }),
       row(select('strategy'), button('next', 'Next image', () => session.next(part.strategy.value)))),
@@ -117,6 +118,7 @@ function show(part, session) {
   const { epoch = 0, total_epochs: total = 0 } = training?.stats || {};
   part.bar.hidden = !training;
   part.bar.value = total ? epoch / total : 0;
-  const times = Object.entries(session.times || {}).filter(([, value]) => typeof value === 'number');
-  part.times.textContent = times.map(([stage, value]) => `${stage} ${value.toFixed(2)} s`).join(', ');
+  const { total: spent, ...stages } = session.times || {};
+  part.times.textContent = typeof spent === 'number' ? `Answered in ${spent.toFixed(2)} s.` : '';
+  part.times.title = Object.entries(stages).map(([stage, value]) => `${stage} ${value} s`).join(', ');
 }

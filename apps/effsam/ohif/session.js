@@ -3,12 +3,12 @@
 
 import { gridOf } from './grid.js';
 import { Labelmap } from './labelmap.js';
-import { modelsOf, namesOf } from './models.js';
+import { labelsOf, modelsOf, targetsOf } from './models.js';
 import { writeNrrd } from './nrrd.js';
-import { BACKGROUND, BOX, FOREGROUND, Prompts, TOOL_GROUPS, choose, equip } from './prompts.js';
+import { BACKGROUND, BOX, BRUSH, ERASER, FOREGROUND, Prompts, TOOL_GROUPS, choose, equip } from './prompts.js';
 import * as server from './server.js';
 import { Training } from './training.js';
-import { openSample, shownSet, togglePlanes } from './viewer.js';
+import { listenTo, openSample, showMaps, shownSet } from './viewer.js';
 
 const SETTLE = 400;
 
@@ -28,7 +28,7 @@ export class Session {
     this.changed = changed;
     this.prompts = new Prompts(viewer.cornerstoneTools);
     this.models = {};
-    this.labels = [];
+    this.known = [];
     this.label = null;
     this.through = false;
     this.tool = 'WindowLevel';
@@ -51,20 +51,14 @@ export class Session {
 
   /** Listen to the viewer; returns the function that ends it. */
   listen() {
-    const { cornerstone, cornerstoneTools, services } = this.viewer;
-    const { Events } = cornerstoneTools.Enums;
-    const completed = event => this.#drawn(event.detail.annotation);
-    const modified = event => this.#moved(event.detail.annotation);
-    cornerstone.eventTarget.addEventListener(Events.ANNOTATION_COMPLETED, completed);
-    cornerstone.eventTarget.addEventListener(Events.ANNOTATION_MODIFIED, modified);
-    const grid = services.viewportGridService;
-    const ready = grid.subscribe(grid.EVENTS.VIEWPORTS_READY, () => this.#showAll());
-    const active = grid.subscribe(grid.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED, () => this.changed());
+    const end = listenTo(this.viewer, {
+      completed: annotation => this.#drawn(annotation),
+      modified: annotation => this.#moved(annotation),
+      ready: () => this.#showAll(),
+      active: () => this.#fit(),
+    });
     return () => {
-      cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_COMPLETED, completed);
-      cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_MODIFIED, modified);
-      ready.unsubscribe();
-      active.unsubscribe();
+      end();
       this.watch.leave();
       this.#waiting?.abort();
     };
@@ -75,19 +69,23 @@ export class Session {
     return this.#run('Connecting', async () => {
       this.info = await server.info();
       this.models = modelsOf(this.info);
-      const all = Object.values(this.info.models || {}).flatMap(model => namesOf(model.labels));
-      this.labels = [...new Set([...namesOf(this.info.labels), ...all])].filter(name => name !== 'background');
-      this.label = this.labels.includes(this.label) ? this.label : this.labels[0] || null;
+      this.known = labelsOf(this.info);
+      this.#fit();
       await this.watch.look();
       return 'Connected.';
     });
   }
 
+  /** Labels of the images shown; all that the server knows until an answer has told which. */
+  get labels() {
+    return this.#current()?.labels || this.known;
+  }
+
   /** Targets that can be named, of the class prompt. */
   get targets() {
-    const model = (this.info?.models || {})[this.models.byName];
-    const asked = model?.config?.target;
-    return Array.isArray(asked) ? asked : namesOf(model?.labels);
+    const all = targetsOf(this.info, this.models.byName);
+    const own = this.#current()?.labels;
+    return own ? all.filter(name => own.includes(name)) : all;
   }
 
   pickLabel(name) {
@@ -98,7 +96,7 @@ export class Session {
 
   async pickTool(name) {
     TOOL_GROUPS.forEach(id => equip(this.viewer.cornerstoneTools, id));
-    if (name.startsWith('EffsamBrush') || name.startsWith('EffsamEraser')) {
+    if ([BRUSH, ERASER].includes(name)) {
       (await this.#open()).activate(this.label);
     }
     choose(this.viewer.cornerstoneTools, name);
@@ -169,18 +167,14 @@ export class Session {
 
   stopTraining() {
     return this.#run('Stopping the training', async () => {
-      await server.stopTraining();
-      return 'Training stopped.';
+      await this.watch.stop();
+      return 'The training ends after this round.';
     });
   }
 
   /** The display set of the active viewport that holds images. */
   displaySet() {
     return shownSet(this.viewer.services);
-  }
-
-  planes() {
-    return togglePlanes(this.viewer);
   }
 
   #current() {
@@ -196,20 +190,21 @@ export class Session {
     let map = this.#maps.get(displaySet.displaySetInstanceUID);
     if (!map) {
       map = new Labelmap(this.viewer, displaySet, gridOf(displaySet, this.viewer.cornerstone.metaData));
-      await map.create(this.labels);
+      await map.create(this.known);
       this.#maps.set(displaySet.displaySetInstanceUID, map);
     }
     await this.#showAll();
     return map;
   }
 
-  /** Show every label map wherever its images are shown. */
-  async #showAll() {
-    for (const [viewportId, viewport] of this.viewer.services.viewportGridService.getState().viewports) {
-      for (const uid of viewport.displaySetInstanceUIDs || []) {
-        await this.#maps.get(uid)?.show(viewportId);
-      }
-    }
+  /** Work on a label that is offered. */
+  #fit() {
+    this.label = this.labels.includes(this.label) ? this.label : this.labels[0] || null;
+    this.changed();
+  }
+
+  #showAll() {
+    return showMaps(this.viewer.services, this.#maps);
   }
 
   /** A prompt was drawn: it belongs to the label and the images of the moment. */
@@ -263,20 +258,15 @@ export class Session {
       const asked = typeof params === 'function' ? params(map) : params;
       const { mask, result } = await server.infer(model, map.displaySet.SeriesInstanceUID, asked, signal);
       const placed = map.grid.place(mask);
-      const to = new Uint8Array(256);
-      const owned = new Uint8Array(256);
-      if (label === null) {
-        owned.fill(1);
-        const names = result.label_names || this.info.models[model].labels;
-        namesOf(names).forEach((name, at) => { to[Array.isArray(names) ? at + 1 : names[name]] = map.valueOf(name); });
-      } else {
-        to.fill(map.valueOf(label), 1);
-        owned[map.valueOf(label)] = 1;
-      }
+      const { to, owned } = map.tableOf(result.label_names || this.info.models[model].labels, label);
       const k = asked.slice;
       map.take(placed, to, owned, k === undefined ? [0, map.grid.sizes[2] - 1] : [k, k]);
       this.#steps.push({ map, prompts });
       this.times = result.latencies || null;
+      if (label === null) {
+        map.offer(Object.keys(result.quality || {}));
+        this.#fit();
+      }
       return placed.some(Boolean) ? 'Done.' : `Nothing found${label ? ` for ${label}` : ''}.`;
     }, prompts);
   }

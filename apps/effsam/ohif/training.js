@@ -14,6 +14,7 @@ export class Training {
   constructor(told) {
     this.told = told;
     this.task = null;
+    this.stopping = false;
   }
 
   /** Find out whether one runs. */
@@ -25,9 +26,16 @@ export class Training {
   follow(task) {
     this.leave();
     this.task = task;
+    this.stopping = false;
     if (task) {
       this.#timer = setInterval(() => this.#ask(), EVERY);
     }
+  }
+
+  /** Ask the server to end it; it ends when its round is done. */
+  async stop() {
+    this.stopping = true;
+    await server.stopTraining();
   }
 
   leave() {
@@ -45,11 +53,19 @@ export class Training {
         return;
       }
       this.leave();
-      const failed = all.at(-1)?.status === 'ERROR';
-      this.told(failed ? 'The training failed; the log of the server says why.' : 'The training ended.', failed, info);
+      this.told(...this.#end(all.at(-1)), info);
     } catch (error) {
       this.follow(null);
       this.told(error.message, true, null);
     }
+  }
+
+  /** What is said of a training that has ended, and whether that is a failure. */
+  #end(last) {
+    if (this.stopping) {
+      return ['The training was stopped.', false];
+    }
+    const failed = last?.status === 'ERROR';
+    return [failed ? last.details?.at(-1) || 'The training failed; the log of the server says why.' : 'The training ended.', failed];
   }
 }

@@ -3,6 +3,39 @@
 
 import { ServerError, studyOf } from './server.js';
 
+/**
+ * Listen to the viewer.
+ *
+ * @param {Object} viewer `{services, cornerstone, cornerstoneTools}`.
+ * @param {Object} on `completed(annotation)`, `modified(annotation)`, `ready()` and `active()` of viewports.
+ * @returns {function(): void} ends it.
+ */
+export function listenTo({ services, cornerstone, cornerstoneTools }, on) {
+  const { Events } = cornerstoneTools.Enums;
+  const completed = event => on.completed(event.detail.annotation);
+  const modified = event => on.modified(event.detail.annotation);
+  cornerstone.eventTarget.addEventListener(Events.ANNOTATION_COMPLETED, completed);
+  cornerstone.eventTarget.addEventListener(Events.ANNOTATION_MODIFIED, modified);
+  const grid = services.viewportGridService;
+  const ready = grid.subscribe(grid.EVENTS.VIEWPORTS_READY, on.ready);
+  const active = grid.subscribe(grid.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED, on.active);
+  return () => {
+    cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_COMPLETED, completed);
+    cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_MODIFIED, modified);
+    ready.unsubscribe();
+    active.unsubscribe();
+  };
+}
+
+/** Show label maps, by display set, wherever their images are shown. */
+export async function showMaps({ viewportGridService }, maps) {
+  for (const [viewportId, viewport] of viewportGridService.getState().viewports) {
+    for (const uid of viewport.displaySetInstanceUIDs || []) {
+      await maps.get(uid)?.show(viewportId);
+    }
+  }
+}
+
 /** The display set of the active viewport that holds images; null if there is none. */
 export function shownSet({ viewportGridService, displaySetService }) {
   const { activeViewportId, viewports } = viewportGridService.getState();

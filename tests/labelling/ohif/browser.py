@@ -92,7 +92,7 @@ class Browser:
             raise RuntimeError(str(reply["exceptionDetails"].get("exception", {}).get("description"))[:600])
         return reply["result"].get("value")
 
-    def until(self, code: str, seconds: float = 90) -> Any:
+    def until(self, code: str, seconds: float = 240) -> Any:
         """Wait until an expression is true; a failure inside it counts as not yet."""
         end = time.monotonic() + seconds
         last: Any = None
@@ -130,7 +130,7 @@ class Browser:
             "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1
         )
 
-    def _receive(self, seconds: float = 120) -> dict[str, Any]:
+    def _receive(self, seconds: float = 300) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._in], [], [], max(end - time.monotonic(), 0))

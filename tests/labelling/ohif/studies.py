@@ -87,7 +87,7 @@ def _volume(
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     files = []
     for k, one in enumerate(pixels):
-        data = _header(modality, study, series, shape[0] - k if backwards else k + 1)
+        data = file_header(modality, study, series, shape[0] - k if backwards else k + 1)
         data.FrameOfReferenceUID = frame
         data.ImagePositionPatient = [round(float(v), 6) for v in origin + k * spacing[2] * axes[:, 2]]
         data.ImageOrientationPatient = [round(float(v), 8) for v in (*axes[:, 0], *axes[:, 1])]
@@ -96,8 +96,8 @@ def _volume(
         if modality == "CT":
             data.RescaleIntercept, data.RescaleSlope, data.RescaleType = -1024, 1, "HU"
         data.WindowCenter, data.WindowWidth = (100, 300) if modality == "CT" else (120, 240)
-        _grey(data, one.astype(np.uint16) + (1024 if modality == "CT" else 0), bits=16)
-        files.append(_save(data, folder / f"{k:03d}.dcm"))
+        put_grey(data, one.astype(np.uint16) + (1024 if modality == "CT" else 0), bits=16)
+        files.append(save(data, folder / f"{k:03d}.dcm"))
     directions = (axes * np.array(spacing)).T
     return Study(modality, modality, study, series, tuple(files), pixels, directions, origin)
 
@@ -106,20 +106,17 @@ def _picture(folder: Path, modality: str, shape: tuple[int, int], *, colour: boo
     folder.mkdir()
     pixels = blob((1, *shape))
     study, series = generate_uid(), generate_uid()
-    data = _header(modality, study, series, 1)
+    data = file_header(modality, study, series, 1)
     if colour:
         red = pixels[0].astype(np.uint8)
-        content = np.stack([red, red // 2, 255 - red], axis=-1)
-        data.Rows, data.Columns, data.SamplesPerPixel, data.PlanarConfiguration = *shape, 3, 0
-        data.PhotometricInterpretation = "RGB"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
-        data.PixelData = content.tobytes()
+        put_rgb(data, np.stack([red, red // 2, 255 - red], axis=-1), 8)
     else:
-        _grey(data, pixels[0].astype(np.uint8), bits=8)
-    return Study(modality, modality, study, series, (_save(data, folder / "0.dcm"),), pixels, None, None)
+        put_grey(data, pixels[0].astype(np.uint8), 8)
+    return Study(modality, modality, study, series, (save(data, folder / "0.dcm"),), pixels, None, None)
 
 
-def _header(modality: str, study: str, series: str, number: int) -> Dataset:
+def file_header(modality: str, study: str, series: str, number: int) -> Dataset:
+    """What every image of the tests tells."""
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = CLASSES[modality], generate_uid()
     data.StudyInstanceUID, data.SeriesInstanceUID = study, series
@@ -132,14 +129,27 @@ def _header(modality: str, study: str, series: str, number: int) -> Dataset:
     return data
 
 
-def _grey(data: Dataset, content: NDArray[np.unsignedinteger], bits: int) -> None:
+def put_grey(data: Dataset, content: NDArray[np.unsignedinteger], bits: int) -> None:
+    """(rows, columns) as the pixels of a file."""
     data.Rows, data.Columns = content.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    _put(data, content, bits)
+
+
+def put_rgb(data: Dataset, content: NDArray[np.unsignedinteger], bits: int) -> None:
+    """(rows, columns, 3) as the pixels of a file."""
+    data.Rows, data.Columns, data.SamplesPerPixel = content.shape
+    data.PhotometricInterpretation, data.PlanarConfiguration = "RGB", 0
+    _put(data, content, bits)
+
+
+def _put(data: Dataset, content: NDArray[np.unsignedinteger], bits: int) -> None:
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = bits, bits, bits - 1, 0
-    data.PixelData = content.tobytes()
+    data.PixelData = content.tobytes() + b"\0" * (content.nbytes % 2)
 
 
-def _save(data: Dataset, path: Path) -> Path:
+def save(data: Dataset, path: Path) -> Path:
+    """A file of it."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

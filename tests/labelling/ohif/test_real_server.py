@@ -1,0 +1,286 @@
+# Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""`effsam label` with the models that ship, in Chromium, over an Orthanc: outlined, corrected, stored, read back.
+
+What the viewer shows is held against the model itself, run here on the same files; each slice is known by its UID, so
+that a mask on the wrong slice, or turned over, is seen. EFFSAM_PICTURES names a folder for pictures of the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+pytest.importorskip("monailabel")
+pytest.importorskip("highdicom")
+nibabel = pytest.importorskip("nibabel")
+ndimage = pytest.importorskip("scipy.ndimage")
+
+from monai_effsam.labelling.requests import Clicks  # noqa: E402
+from monai_effsam.labelling.service import LabellingAnswer, LabellingService  # noqa: E402
+
+from .browser import Browser  # noqa: E402, TID252  tests are no package on the path
+from .conftest import free_port, wait_for  # noqa: E402, TID252
+from .demo_studies import TO_LEARN_FROM, demo_studies  # noqa: E402, TID252
+from .page import VIEW, Viewer, stored_masks  # noqa: E402, TID252
+from .studies import Study  # noqa: E402, TID252
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+PROMPTED = {
+    "CT": ("liver", "spleen"),
+    "MR": ("liver", "stomach"),
+    "US": ("breast_lesion",) * 2,
+    "ES": ("polyp",) * 2,
+}
+"""What the point is set on, and what the box is drawn around."""
+
+Masks = dict[str, NDArray[np.bool_]]
+
+
+def start(orthanc: str, dist: Path, folder: Path, *more: str) -> tuple[str, Callable[[], None]]:
+    """`effsam label` over the archive: its address, and what ends it."""
+    port = free_port()
+    command = [sys.executable, "-m", "monai_effsam.cli", "label", "--studies", f"{orthanc}/dicom-web"]
+    command += ["--ohif", str(dist), "--state", str(folder / "state"), "--port", str(port), *more]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def end() -> None:
+        process.terminate()
+        process.wait(30)
+
+    try:
+        wait_for(f"http://127.0.0.1:{port}/login" if more else f"http://127.0.0.1:{port}/info/", 600)
+    except OSError as error:
+        end()
+        raise RuntimeError((folder / "log").read_text(errors="replace")[-2000:]) from error
+    return f"http://127.0.0.1:{port}", end
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory, orthanc: str) -> dict[str, Study]:
+    """The studies, stored in the PACS."""
+    made = demo_studies(tmp_path_factory.mktemp("demo"))
+    for path in (path for study in made.values() for path in study.files):
+        httpx.post(f"{orthanc}/instances", content=path.read_bytes()).raise_for_status()
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(
+    orthanc: str, ohif_dist: Path, studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    address, end = start(orthanc, ohif_dist, tmp_path_factory.mktemp("label"))
+    yield address
+    end()
+
+
+@pytest.fixture(scope="module")
+def browser(browser_program: str) -> Iterator[Browser]:
+    with Browser(browser_program, (1280, 900)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LabellingService]:
+    """The models, here."""
+    one = LabellingService()
+    yield one
+    one.close()
+
+
+def shown(answer: LabellingAnswer, study: Study) -> Masks:
+    """An answer by name, (slices, rows, columns) in the order of the study's files, by the UIDs of the slices."""
+    uids = [str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in answer.image.sources]
+    own = [str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in study.files]
+    mask = answer.mask[[uids.index(uid) for uid in own]]
+    return {name: mask == value for name, value in answer.values.items()}
+
+
+def place(study: Study) -> Path:
+    """What the study is for the reader of images."""
+    return study.files[0] if len(study.files) == 1 else study.files[0].parent
+
+
+def same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether masks agree, but for the last digits of a network that ran with other threads."""
+    return 2 * np.count_nonzero(one & other) >= 0.98 * (np.count_nonzero(one) + np.count_nonzero(other))
+
+
+def middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Column and row of the pixel that lies deepest inside."""
+    row, column = np.unravel_index(int(ndimage.distance_transform_edt(mask).argmax()), mask.shape)
+    return int(column), int(row)
+
+
+def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest piece of a mask."""
+    pieces, _ = ndimage.label(mask)
+    return np.asarray(pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax()))
+
+
+def keep_picture(browser: Browser, name: str) -> None:
+    """A picture of the page, where they are wanted."""
+    if "EFFSAM_PICTURES" in os.environ:
+        browser.js("new Promise(done => setTimeout(done, 1500))")
+        browser.picture(Path(os.environ["EFFSAM_PICTURES"]) / f"ohif_{name}.png")
+
+
+def without_label(address: str) -> list[str]:
+    """Series that nobody has labelled yet."""
+    told = httpx.get(f"{address}/datastore/", params={"output": "all"}).json()["objects"]
+    return [uid for uid, one in told.items() if "final" not in one["labels"]]
+
+
+def test_next_image(browser: Browser, address: str, studies: dict[str, Study]) -> None:
+    viewer = Viewer(browser, address, studies["ES"])
+    left = without_label(address)
+    assert left
+    viewer.press("next")
+    browser.until("location.search.includes('initialSeriesInstanceUID')")
+    opened = browser.js("new URLSearchParams(location.search).get('initialSeriesInstanceUID')")
+    assert opened in left
+    viewer.said("Connected.")
+    browser.until(f"{VIEW}[1].SeriesInstanceUID === '{opened}'")
+
+
+@pytest.mark.parametrize("name", ["CT", "MR", "US", "ES"])
+def test_outlined_corrected_and_stored(
+    name: str,
+    browser: Browser,
+    address: str,
+    studies: dict[str, Study],
+    service: LabellingService,
+    orthanc: str,
+) -> None:
+    study = studies[name]
+    viewer = Viewer(browser, address, study)
+    viewer.press("automatic", "Done.")
+    drawn, expected = viewer.masks(), shown(service.automatic(place(study)), study)
+    large = {name for name, mask in expected.items() if np.count_nonzero(mask) > 100}
+    assert set(PROMPTED[name]) <= large <= set(drawn)
+    assert [name for name in large if not same(drawn[name], expected[name])] == []
+    keep_picture(browser, f"{name.lower()}_automatic")
+
+    pointed, boxed = PROMPTED[name]
+    k = int(expected[pointed].sum(axis=(1, 2)).argmax())
+    i, j = middle(expected[pointed][k])
+    viewer.go_to(k)
+    viewer.choose("label", pointed)
+    viewer.press("foreground")
+    viewer.point(i, j)
+    before, drawn = drawn, viewer.masks()
+    asked = Clicks(foreground=((i, j, k),), slice=k)
+    found = shown(service.prompted_2d(place(study), asked, label=pointed), study)[pointed]
+    assert drawn[pointed][k, j, i]
+    assert same(drawn[pointed][k], found[k])
+    others = np.arange(len(study.pixels)) != k
+    for label, mask in before.items():
+        np.testing.assert_array_equal(drawn.get(label, np.zeros_like(mask))[others], mask[others])
+
+    piece = largest(expected[boxed][k])
+    rows, columns = (np.flatnonzero(piece.any(axis=axis)) for axis in (1, 0))
+    viewer.choose("label", boxed)
+    viewer.press("box")
+    viewer.box((int(columns[0]), int(rows[0])), (int(columns[-1]), int(rows[-1])))
+    boxes = viewer.masks()[boxed][k]
+    inside = boxes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert np.count_nonzero(boxes & piece) > 0.7 * np.count_nonzero(piece)
+    assert np.count_nonzero(inside) > 0.7 * np.count_nonzero(boxes)
+    keep_picture(browser, f"{name.lower()}_corrected")
+
+    viewer.press("submit", "Stored: ")
+    drawn = viewer.masks()
+    [stored] = stored_masks(orthanc, study)
+    assert sorted(stored) == sorted(drawn)
+    for label, mask in drawn.items():
+        np.testing.assert_array_equal(stored[label], mask, err_msg=label)
+    assert study.series not in without_label(address)
+    assert [url for url in browser.requests if url.startswith("http") and not url.startswith(address)] == []
+
+
+def test_followed_through_the_volume_and_taken_back(
+    browser: Browser, address: str, studies: dict[str, Study], service: LabellingService
+) -> None:
+    study = studies["CT"]
+    expected = shown(service.automatic(place(study)), study)["spleen"]
+    k = len(expected) // 2
+    i, j = middle(expected[k])
+    viewer = Viewer(browser, address, study)
+    viewer.choose("label", "spleen")
+    viewer.go_to(k)
+    viewer.press("through")
+    viewer.press("foreground")
+    viewer.point(i, j)
+    drawn = viewer.masks()
+    assert list(drawn) == ["spleen"]
+    assert drawn["spleen"][k, j, i]
+    answer = service.prompted_3d(place(study), Clicks(foreground=((i, j, k),)), label="spleen")
+    assert same(drawn["spleen"], shown(answer, study)["spleen"])
+    assert np.count_nonzero(drawn["spleen"].any(axis=(1, 2))) > 1
+    viewer.press("undo", "Undone.")
+    assert not viewer.mask().any()
+
+
+def test_one_target_and_what_the_server_refuses(
+    browser: Browser, address: str, studies: dict[str, Study], service: LabellingService
+) -> None:
+    study = studies["ES"]
+    viewer = Viewer(browser, address, study)
+    viewer.choose("target", "polyp")
+    viewer.press("byName", "Done.")
+    expected = shown(service.automatic(place(study), targets=["polyp"]), study)
+    assert same(viewer.masks()["polyp"], expected["polyp"])
+    before = viewer.mask()
+    viewer.choose("target", "liver")
+    viewer.press("byName", "liver", "failed")
+    np.testing.assert_array_equal(viewer.mask(), before)
+
+
+def test_training_is_watched_and_stopped(browser: Browser, address: str, studies: dict[str, Study]) -> None:
+    for name in TO_LEARN_FROM:
+        viewer = Viewer(browser, address, studies[name])
+        viewer.press("automatic", "Done.")
+        viewer.press("submit", "Stored: ")
+    viewer.press("train", "Training.")
+    bar = viewer.part("progress")
+    browser.until(f"!{bar}.hidden && !{viewer.part('stop')}.disabled")
+    browser.until(f"{bar}.value > 0", 180)
+    viewer.press("stop")
+    viewer.said("The training was stopped.")
+    browser.until(f"{bar}.hidden && !{viewer.part('train')}.disabled")
+    viewer.press("automatic", "Done.")
+    assert set(viewer.masks()) == {"fetal_head"}
+
+
+def test_behind_a_log_in(
+    browser_program: str, orthanc: str, ohif_dist: Path, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a secret that is long enough")
+    address, end = start(orthanc, ohif_dist, tmp_path, "--token-file", str(token))
+    try:
+        with Browser(browser_program) as browser:
+            browser.open(f"{address}/ohif/")
+            browser.until("location.pathname === '/login' && document.forms.length")
+            secret = json.dumps(token.read_text())
+            browser.js(
+                f"document.querySelector('[name=password]').value = {secret}; document.forms[0].submit()"
+            )
+            browser.until("location.pathname.startsWith('/ohif')")
+            viewer = Viewer(browser, address, studies["ES"])
+            viewer.press("automatic", "Done.")
+            assert set(viewer.masks()) == {"polyp"}
+    finally:
+        end()
