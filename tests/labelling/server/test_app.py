@@ -60,3 +60,10 @@ def test_the_stock_server_finds_the_app(root):
         "main", str(Path(root) / "apps" / "effsam" / "main.py"), "MONAILabelApp"
     )
     assert found is LabellingApp
+
+
+def test_pages_lead_to_the_log_in_and_back(make_client):
+    client = make_client(token="0123456789abcdef")
+    reply = client.get("/ohif/effsam?x=1", follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/login")
+    assert client.get("/info/").status_code == 401
