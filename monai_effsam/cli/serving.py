@@ -9,7 +9,6 @@ import socket
 from pathlib import Path
 
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.inference.runtimes.machine import usable_cores
 
 __all__ = ["bind", "log_to", "share_cores"]
 
@@ -63,5 +62,7 @@ def share_cores() -> None:
     once, or a training runs beside, a click then took a second instead of a tenth (2 cores). Read when torch is loaded;
     what the environment says already stays.
     """
+    from monai_effsam.inference.runtimes.machine import usable_cores  # brings numpy, not torch
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // 2)))

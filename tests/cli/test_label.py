@@ -76,7 +76,7 @@ def test_state_lies_beside_the_images_or_in_the_home(monkeypatch, tmp_path):
 
 
 def test_an_inference_takes_half_of_the_cores_and_never_spins(monkeypatch):
-    monkeypatch.setattr("monai_effsam.cli.serving.usable_cores", lambda: 8)
+    monkeypatch.setattr("monai_effsam.inference.runtimes.machine.usable_cores", lambda: 8)
     monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
     share_cores()
     assert os.environ == {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "4"}
