@@ -256,7 +256,7 @@ def test_training_is_watched_and_stopped(browser: Browser, address: str, studies
     viewer.press("train", "Training.")
     bar = viewer.part("progress")
     browser.until(f"!{bar}.hidden && !{viewer.part('stop')}.disabled")
-    browser.until(f"{bar}.value > 0", 180)
+    browser.until(f"{bar}.value > 0", 600)
     viewer.press("stop")
     viewer.said("The training was stopped.")
     browser.until(f"{bar}.hidden && !{viewer.part('train')}.disabled")
