@@ -146,7 +146,9 @@ def without_label(address: str) -> list[str]:
 def test_next_image(browser: Browser, address: str, studies: dict[str, Study]) -> None:
     viewer = Viewer(browser, address, studies["ES"])
     left = without_label(address)
-    assert left
+    if not left:
+        viewer.press("next", "Every image has its label.")
+        return
     viewer.press("next")
     browser.until("location.search.includes('initialSeriesInstanceUID')")
     opened = browser.js("new URLSearchParams(location.search).get('initialSeriesInstanceUID')")
