@@ -109,13 +109,13 @@ def _read(path: Path, modality: str | None) -> Image:
 
 
 def _signature(path: Path) -> tuple[Any, ...]:
-    """What changes when a file does, or any file of a folder.
+    """What changes when a file does, or any file of a folder but the hidden ones, which are a store's own marks.
 
     Raises:
         DataError: it is not there.
     """
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = sorted(p for p in path.iterdir() if p.name[0] != ".") if path.is_dir() else [path]
         stats = [file.stat() for file in files]
     except OSError as error:
         raise DataError(

@@ -1,13 +1,13 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """MONAI dictionary transforms of this package."""
 
+from monai_effsam.data.transforms.collate import collate_one
 from monai_effsam.data.transforms.fit import (
     Fitted,
     FitToSpecd,
     ReadLabeld,
     StoredGridd,
     UndoSpecd,
-    collate_one,
     first_choice,
 )
 from monai_effsam.data.transforms.prompted import BoxOfLabeld, PromptedMaskd

@@ -34,7 +34,6 @@ __all__ = [
     "ReadLabeld",
     "StoredGridd",
     "UndoSpecd",
-    "collate_one",
     "first_choice",
     "fitted_of",
 ]
@@ -248,29 +247,6 @@ def first_choice(value: str | Sequence[str] | None) -> str | None:
     if isinstance(value, str):
         return value or None
     return value[0] if value else None
-
-
-def collate_one(items: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
-    """A batch of one item, since images differ in size and depth; what is no tensor is put in a list.
-
-    Objects such as `Fitted` are wrapped in arrays without axes, which `decollate_batch` unwraps. The `meta` of tensors
-    is left behind.
-
-    Raises:
-        UsageError: more than one item.
-    """
-    if len(items) != 1:
-        raise UsageError(f"collate_one: {len(items)} items in a batch, expected 1. Set batch_size to 1.")
-    plain = {k: v.as_tensor() if isinstance(v, MetaTensor) else v for k, v in items[0].items()}
-    return {k: v[None] if isinstance(v, Tensor) else [_wrapped(v)] for k, v in plain.items()}
-
-
-def _wrapped(value: Any) -> Any:
-    if isinstance(value, (str, int, float)):
-        return value
-    wrapped = np.empty((), object)
-    wrapped[()] = value
-    return wrapped
 
 
 def fitted_of(data: Mapping[Hashable, Any], key: str) -> Fitted:

@@ -27,7 +27,7 @@ from monai_effsam.labelling.server.auth import Gate
 from monai_effsam.labelling.server.oidc import Provider
 from monai_effsam.labelling.server.routes.proxy import check_dicom_path
 
-BAD_NAMES = ("../x", "/tmp/x", "..", ".hidden", "a/../../x", "a\\..\\x", "", "a\0b", "x" * 300)
+BAD_NAMES = ("../x", "/srv/x", "..", ".hidden", "a/../../x", "a\\..\\x", "", "a\0b", "x" * 300)
 
 
 def tree(folder: Path) -> set[str]:
@@ -70,7 +70,7 @@ def test_hole_01_upload_writes_anywhere(client, tmp_path, path):
 
 def test_hole_02_tag_makes_folders_anywhere(client, tmp_path):
     before = tree(tmp_path)
-    for tag in ("../../x", "/tmp/x", "other", "final/../../x"):
+    for tag in ("../../x", "/srv/x", "other", "final/../../x"):
         reply = client.put(
             "/datastore/label", params={"image": "a", "tag": tag}, files={"label": ("a.nrrd", b"l")}
         )
@@ -402,7 +402,7 @@ def test_hole_15_proxy_passes_dicomweb_only():
 def test_hole_16_logs(client, make_client, tmp_path):
     log = tmp_path / "state" / "logs" / "app.log"
     log.parent.mkdir(exist_ok=True)
-    log.write_text("WARNING read /home/ann/secret/a.nii.gz from http://user:pw@pacs/x\n")
+    log.write_text("WARNING read /srv/ann/secret/a.nii.gz from http://user:pw@pacs/x\n")
     text = client.get("/logs/").text
     assert "a.nii.gz" in text
     assert "/home" not in text
@@ -420,7 +420,7 @@ def test_hole_17_replies_tell_no_paths_and_no_traces(client, tmp_path, monkeypat
         client.post("/activelearning/first", json={}),
         client.get("/datastore/image/info?image=a"),
         client.get("/datastore/label/info?label=a&tag=final"),
-        client.put("/session/", files={"files": ("/home/ann/x.nii.gz", b"x")}),
+        client.put("/session/", files={"files": ("/srv/ann/x.nii.gz", b"x")}),
         client.post("/infer/automatic?image=a&output=json"),
     ]
     for reply in replies:

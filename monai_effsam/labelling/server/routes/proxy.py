@@ -101,7 +101,11 @@ def proxy_router(root: str, settings: ServerSettings) -> APIRouter:
 
 def _forwarded(request: Request) -> dict[str, str]:
     """The two headers that DICOMweb needs, if they look like media types; no cookie, no token, no host."""
-    found = {"accept": request.headers.get("accept", "*/*"), "accept-encoding": "gzip"}
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    found = {
+        "accept": request.headers.get("accept", "*/*"),
+        "accept-encoding": "gzip" if packed else "identity",
+    }
     if request.method == "POST":
         found["content-type"] = request.headers.get("content-type", "")
         if "content-length" in request.headers:  # the guard has checked it
