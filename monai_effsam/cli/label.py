@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from monai_effsam.cli.common import add_options
-from monai_effsam.cli.serving import bind, log_to
+from monai_effsam.cli.serving import bind, log_to, share_cores
 from monai_effsam.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C; exit status 0 then. With --fetch-ohif, fetch the viewer and end."""
     if args.fetch_ohif is not None:
         return _fetch(args)
-    # Else the threads of one inference spin while they wait, and keep the others, and /info/, from their cores. Read
-    # once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     studies = _studies(args.studies)
     conf = _conf(args)
     check_packages()

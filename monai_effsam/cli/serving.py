@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from pathlib import Path
 
 from monai_effsam.errors import DataError, UsageError
+from monai_effsam.inference.runtimes.machine import usable_cores
 
-__all__ = ["bind", "log_to"]
+__all__ = ["bind", "log_to", "share_cores"]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -52,3 +54,14 @@ def log_to(path: Path) -> None:
         shown.setLevel(max(shown.level, root.level))
     root.setLevel(min(root.level, logging.INFO))
     root.addHandler(handler)
+
+
+def share_cores() -> None:
+    """Let one inference take half of the cores, and let its threads sleep while they wait.
+
+    As torch comes, the threads of each inference take all cores and spin between two steps: where two users ask at
+    once, or a training runs beside, a click then took a second instead of a tenth (2 cores). Read when torch is loaded;
+    what the environment says already stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // 2)))

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from PIL import Image
 
 from monai_effsam.cli.label import check_packages, state_folder
 from monai_effsam.cli.main import main
+from monai_effsam.cli.serving import share_cores
 from monai_effsam.errors import MissingExtraError
 
 
@@ -38,6 +40,9 @@ def refused(capsys, monkeypatch, tmp_path):
 def test_wrong_words_are_refused_in_one_line(refused, tmp_path):
     here = ("--studies", str(tmp_path))
     assert "is no folder" in refused("--studies", str(tmp_path / "none"))
+    assert "--studies: is missing" in refused()
+    (tmp_path / "ohif").mkdir()
+    assert "expected a new or empty folder" in refused("--fetch-ohif", str(tmp_path))
     assert "names no host" in refused("--studies", "http://")
     assert "expected KEY=VALUE" in refused(*here, "--conf", "modality")
     assert "Check the name" in refused(*here, "--model", "none")
@@ -68,6 +73,13 @@ def test_state_lies_beside_the_images_or_in_the_home(monkeypatch, tmp_path):
     assert one.parent == tmp_path / "effsam" / "label"
     assert one.name.startswith("pacs_8042-")
     assert one != other
+
+
+def test_an_inference_takes_half_of_the_cores_and_never_spins(monkeypatch):
+    monkeypatch.setattr("monai_effsam.cli.serving.usable_cores", lambda: 8)
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
+    share_cores()
+    assert os.environ == {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "4"}
 
 
 def start(folder, state, *words):

@@ -1,73 +1,20 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """3D Slicer's plug-in against our server: the plug-in's own files, loaded unchanged, with stand-ins for Slicer."""
 
-import importlib.util
-import sys
 import time
-import types
-import warnings
-from pathlib import Path
-from unittest import mock
 
 import pytest
 
+from tests.labelling.server.plugin import plugin_logic
+
 pytest.importorskip("monailabel")
 sitk = pytest.importorskip("SimpleITK")
-
-PLUGIN = Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel"
-STANDINS = (
-    "ctk", "qt", "vtk", "vtkSegmentationCore", "slicer", "slicer.i18n", "slicer.util", "sitkUtils", "SampleData",
-    "slicer.ScriptedLoadableModule", "DICOMScalarVolumePlugin", "DICOMLib",
-)  # fmt: skip
-
-
-class StandIn(types.ModuleType):
-    """A module of Slicer in which every name is there and does nothing."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        setattr(self, name, mock.MagicMock(name=f"{self.__name__}.{name}"))
-        return getattr(self, name)
-
-
-class Blank:
-    def __init__(self, *args, **kwargs):
-        pass
 
 
 @pytest.fixture
 def logic(live, tmp_path, monkeypatch):
     """The plug-in's logic, connected to a server on a port."""
-    if not (PLUGIN / "MONAILabel.py").is_file():
-        pytest.skip("the files of Slicer's plug-in are not beside this Python")
-    for name in STANDINS:
-        monkeypatch.setitem(sys.modules, name, StandIn(name))
-    base = sys.modules["slicer.ScriptedLoadableModule"]
-    base.__all__ = [
-        f"ScriptedLoadable{part}" for part in ("Module", "ModuleWidget", "ModuleLogic", "ModuleTest")
-    ]
-    for name in base.__all__:
-        setattr(base, name, type(name, (Blank,), {}))
-    sys.modules["slicer.util"].VTKObservationMixin = type("VTKObservationMixin", (Blank,), {})
-    sys.modules["slicer.i18n"].tr = lambda text: text
-    sys.modules["slicer.i18n"].translate = lambda _, text: text
-    sys.modules["slicer"].util, sys.modules["slicer"].i18n = (
-        sys.modules["slicer.util"],
-        sys.modules["slicer.i18n"],
-    )
-    sys.modules["qt"].QDialog = type("QDialog", (Blank,), {})
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    with warnings.catch_warnings():  # `cgi` among others
-        warnings.simplefilter("ignore")
-        spec = importlib.util.spec_from_file_location("MONAILabel", PLUGIN / "MONAILabel.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "MONAILabel", module)
-        spec.loader.exec_module(module)
-    logic = module.MONAILabelLogic(tmpdir=str(tmp_path))
-    logic.setServer(live)
-    logic.setClientId("ann")
-    return logic
+    return plugin_logic(live, tmp_path, monkeypatch)
 
 
 def is_on_grid_of(path, image):
