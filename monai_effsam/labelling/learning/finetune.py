@@ -176,10 +176,15 @@ def _read(
     known = spoken_of([*every[0], *every[1]])
     taught, judges = ([replace(s, known=known[s.modality]) for s in part] for part in every)
     usable = len({s.case for s in (*taught, *judges)})
-    if usable < LEAST or not taught or not judges:
+    if usable < LEAST:
         raise DataError(
             f"train: {usable} labels can be used, expected at least {LEAST}. Label more images; the log tells which "
             "were passed over."
+        )
+    if not taught or not judges:
+        raise DataError(
+            f"train: {usable} labels can be used, but none is left to train on, or none to judge by; expected some of "
+            "two patients or more. Label images of others."
         )
     return _evenly(taught, _MOST), _evenly(judges, _MOST_HELD)
 

@@ -38,26 +38,32 @@ class LabelledItem:
         image: file, or folder of a series.
         label: file.
         names: value -> name, as the label tells; empty where it tells none.
+        group: patient or sequence, of which all labels train or all judge; empty: what the id says.
     """
 
     image_id: str
     image: Path
     label: Path
     names: Mapping[int, str]
+    group: str = ""
 
 
 def labelled_items(rows: Sequence[Mapping[str, Any]]) -> list[LabelledItem]:
     """The items of a datastore's `datalist()`, by id.
 
     Args:
-        rows: with `image`, `label` and `meta`, whose `label` holds what was submitted along.
+        rows: with `image`, `label` and `meta`, whose `label` holds what was submitted along, and whose `image` the
+            patient and the study, where the images are of a PACS.
     """
     items = []
     for row in rows:
-        info = (row.get("meta") or {}).get("label") or {}
+        meta = row.get("meta") or {}
+        info, image = meta.get("label") or {}, meta.get("image") or {}
         label = Path(row["label"])
         name = str(info.get("image_id") or _without_ending(str(info.get("name") or label.name)))
-        items.append(LabelledItem(name, Path(row["image"]), label, label_values(info)))
+        # UIDs of one origin differ in their last numbers alone: what a name tells of patients, they do not
+        group = str(image.get("PatientID") or image.get("StudyInstanceUID") or "")
+        items.append(LabelledItem(name, Path(row["image"]), label, label_values(info), group))
     return sorted(items, key=lambda item: item.image_id)
 
 
@@ -87,11 +93,12 @@ def split_items(
 
     A hash of the name decides, so that a label that once judged never trains, whatever is added.
     """
-    sides = split_groups([group_of(item.image_id) for item in items], val_share=held_share)
+    groups = [item.group or group_of(item.image_id) for item in items]
+    sides = split_groups(groups, val_share=held_share)
     train: list[LabelledItem] = []
     held: list[LabelledItem] = []
-    for item in items:
-        (held if sides[group_of(item.image_id)] == "val" else train).append(item)
+    for item, group in zip(items, groups, strict=True):
+        (held if sides[group] == "val" else train).append(item)
     return train, held
 
 

@@ -183,3 +183,18 @@ def test_the_split_is_stable_and_keeps_patients_whole(tmp_path):
     assert not patients[0] & patients[1]
     fewer = split_items(every[:60], 0.2)[1]
     assert {i.image_id for i in fewer} == {i.image_id for i in held} & {i.image_id for i in every[:60]}
+
+
+def test_series_of_an_archive_are_told_apart_by_patient_and_not_by_their_numbers():
+    def row(number, **image):
+        uid = f"1.2.826.0.1.3680043.8.498.{number}"
+        label = {"name": f"{uid}.nrrd", "image_id": uid}
+        return {"image": f"/x/{uid}", "label": f"/x/{uid}.nrrd", "meta": {"label": label, "image": image}}
+
+    rows = [row(n, PatientID=f"p{n // 2}", StudyInstanceUID=f"1.{n}") for n in range(10)]
+    train, held = split_items(labelled_items(rows), 0.2)
+    assert train
+    assert held
+    assert not {i.group for i in train} & {i.group for i in held}
+    unnamed = labelled_items([row(n, StudyInstanceUID=f"1.{n}") for n in range(10)])
+    assert len({i.group for i in unnamed}) == 10

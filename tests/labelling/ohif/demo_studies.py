@@ -91,6 +91,7 @@ def _picture(folder: Path, modality: str, pixels: NDArray[np.uint8], name: str) 
     study, series = generate_uid(), generate_uid()
     data = file_header(modality, study, series, 1)
     data.PatientName, data.StudyDescription, data.SeriesDescription = f"{name}^{modality}", name, name
+    data.PatientID = folder.name
     (put_rgb if pixels.ndim == 3 else put_grey)(data, pixels, 8)
     grey = pixels.reshape(*pixels.shape[:2], -1).mean(axis=-1)[None]
     return Study(modality, modality, study, series, (save(data, folder / "0.dcm"),), grey, None, None)

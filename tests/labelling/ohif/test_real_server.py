@@ -146,7 +146,9 @@ def without_label(address: str) -> list[str]:
 def test_next_image(browser: Browser, address: str, studies: dict[str, Study]) -> None:
     viewer = Viewer(browser, address, studies["ES"])
     left = without_label(address)
-    assert left
+    if not left:
+        viewer.press("next", "Every image has its label.")
+        return
     viewer.press("next")
     browser.until("location.search.includes('initialSeriesInstanceUID')")
     opened = browser.js("new URLSearchParams(location.search).get('initialSeriesInstanceUID')")
@@ -256,7 +258,7 @@ def test_training_is_watched_and_stopped(browser: Browser, address: str, studies
     viewer.press("train", "Training.")
     bar = viewer.part("progress")
     browser.until(f"!{bar}.hidden && !{viewer.part('stop')}.disabled")
-    browser.until(f"{bar}.value > 0", 180)
+    browser.until(f"{bar}.value > 0", 600)
     viewer.press("stop")
     viewer.said("The training was stopped.")
     browser.until(f"{bar}.hidden && !{viewer.part('train')}.disabled")
