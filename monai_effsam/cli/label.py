@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from monai_effsam.cli.common import add_options
-from monai_effsam.cli.serving import bind, log_to, share_cores
+from monai_effsam.cli.serving import bind, log_to, share_cores, write_only_to
 from monai_effsam.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace, studies: str, conf: dict[str, str], sock: socket.socket) -> int:
+    state = args.state or state_folder(studies)
+    write_only_to(state)
     import uvicorn
 
     from monai_effsam.labelling.server.settings import ServerSettings
 
-    state = args.state or state_folder(studies)
     settings = _settings(args, state, ServerSettings)
     log_to(settings.folder("logs") / "app.log")
     routers = _viewer(args, studies)

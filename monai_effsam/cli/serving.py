@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monai_effsam.errors import DataError, UsageError
 
-__all__ = ["bind", "log_to", "share_cores"]
+__all__ = ["bind", "log_to", "share_cores", "write_only_to"]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -53,6 +53,12 @@ def log_to(path: Path) -> None:
         shown.setLevel(max(shown.level, root.level))
     root.setLevel(min(root.level, logging.INFO))
     root.addHandler(handler)
+
+
+def write_only_to(state: Path) -> None:
+    """Keep what MONAI Label and its packages would put into the user's home; read when they are imported."""
+    os.environ.setdefault("MONAI_LABEL_SESSION_PATH", str(state / "stock_sessions"))
+    os.environ.setdefault("MPLCONFIGDIR", str(state / "matplotlib"))
 
 
 def share_cores() -> None:

@@ -6,8 +6,10 @@ ONNX Runtime and OpenVINO leave device ids and event stores there by default, an
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ pytest.importorskip("openvino")
 
 QUICK = ("targets", "doctor", "export", "segment", "profile", "models")
 SLOW = ("train", "distill", "evaluate", "compare", "demo")
+SERVING = ("label",)
 RECIPE = {
     "encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32},
     "decoder": {"channels": [8, 8, 8]},
@@ -44,14 +47,27 @@ def pairs(tmp_path):
 
 
 @pytest.fixture
-def leaves(tmp_path):
+def home(tmp_path):
+    """A fresh home folder, and the environment of a process in it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    hidden = (
+        "CI",
+        "ORT_DISABLE_TELEMETRY",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_STATE_HOME",
+    )
+    return folder, {k: v for k, v in os.environ.items() if k not in hidden} | {"HOME": str(folder)}
+
+
+@pytest.fixture
+def leaves(home):
     """A function: runs a command with a fresh home folder, and returns what it left there."""
 
     def run(*words: object) -> list[str]:
-        home = tmp_path / "home"
-        home.mkdir(exist_ok=True)
-        hidden = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
-        environment = {k: v for k, v in os.environ.items() if k not in hidden} | {"HOME": str(home)}
+        folder, environment = home
         done = subprocess.run(
             [sys.executable, "-m", "monai_effsam.cli", *map(str, words)],
             env=environment,
@@ -60,13 +76,13 @@ def leaves(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     return run
 
 
 def test_every_command_is_looked_at():
-    assert set(QUICK) | set(SLOW) == COMMANDS.keys()
+    assert {*QUICK, *SLOW, *SERVING} == COMMANDS.keys()
 
 
 def test_small_commands_leave_nothing_behind(leaves, tiny_model, tiny_exported, pairs, tmp_path):
@@ -95,3 +111,26 @@ def test_large_commands_leave_nothing_behind(leaves, tiny_exported, pairs, tmp_p
     toy = ("--teacher", "random", "--epochs", 1, "--views", 1)
     assert leaves("distill", "--images", pairs / "images", *toy, "-o", tmp_path / "student") == []
     assert leaves("demo", "-o", tmp_path / "demo", "--model", tiny_exported) == []
+
+
+@pytest.mark.slow
+def test_the_labelling_server_leaves_nothing_behind(home, pairs, tmp_path):
+    pytest.importorskip("monailabel")
+    folder, environment = home
+    words = ("label", "--studies", pairs / "images", "--modality", "endoscopy", "--port", "0")
+    told = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "monai_effsam.cli", *map(str, words), "--state", str(tmp_path / "state")],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        for line in server.stdout:
+            told.append(line)
+            if "http://" in line:
+                with urlopen(line.split()[-1] + "/info/", timeout=60) as reply:
+                    assert json.load(reply)["name"] == "effsam"
+                server.send_signal(signal.SIGINT)
+    assert server.wait(60) == 0, "".join(told)
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == []
