@@ -13,8 +13,10 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, args = _parse(words[0], words[1:])
         verbose = args.verbose > 0
         logging.basicConfig(level=_level(args), format="%(levelname)s %(name)s: %(message)s")
+        _keep_out_of_home()
         return int(module.run(args))
     except SystemExit as end:  # help or version has been printed
         return int(end.code or 0)
@@ -106,6 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  the last resort: a user sees one line, -v shows the rest
         hint = "" if verbose else " Run again with -v to see where."
         return _fail(f"{where}: unexpected {type(error).__name__}: {_one_line(error)}.{hint}", 1, verbose)
+
+
+def _keep_out_of_home() -> None:
+    """Where matplotlib is installed, MONAI imports it, which would make folders in the home; it is never used."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"effsam-matplotlib-{user}"
+    os.environ.setdefault("MPLCONFIGDIR", str(folder))
 
 
 def _root(words: list[str]) -> NoReturn:

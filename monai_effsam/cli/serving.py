@@ -56,9 +56,8 @@ def log_to(path: Path) -> None:
 
 
 def write_only_to(state: Path) -> None:
-    """Keep what MONAI Label and its packages would put into the user's home; read when they are imported."""
+    """Keep what MONAI Label would put into the user's home; read when it is imported."""
     os.environ.setdefault("MONAI_LABEL_SESSION_PATH", str(state / "stock_sessions"))
-    os.environ.setdefault("MPLCONFIGDIR", str(state / "matplotlib"))
 
 
 def share_cores() -> None:
