@@ -23,6 +23,7 @@ from monai_effsam.labelling.mask_file import nrrd_of_voxels
 from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.store.connection import connect
 from monai_effsam.labelling.store.folder import FolderStore
+from monai_effsam.labelling.store.state import ORIGINAL
 from monai_effsam.labelling.tasks import inference_tasks
 from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING
 
@@ -160,10 +161,10 @@ class LabellingApp(MONAILabelApp):
         name = asked["image"]
         asked["image"], stored = self._image_path(name, store)
         path, params = task(asked)
-        label = path
-        if path and stored and asked.get("save_label"):
-            label = self.save_label(name, Path(path), "original", {"model": asked["model"], "params": params})
-        return {"label": label, "tag": "original", "file": path, "params": params}
+        kept = path and stored and asked.get("save_label")
+        info = {"model": asked["model"], "params": params}
+        label = self.save_label(name, Path(path), ORIGINAL, info) if kept else path
+        return {"label": label, "tag": ORIGINAL, "file": path, "params": params}
 
     def save_label(self, image: str, path: Path, tag: str, info: Mapping[str, Any]) -> str:
         """Store a label; bare voxels (`.bin`) become a file that tells its grid. Returns its id."""
@@ -284,14 +285,12 @@ def _service(app_dir: Path, conf: Mapping[str, str]) -> LabellingService:
         find_model_path(Path(conf[name]), f"conf {name}") if conf.get(name) else None
         for name in ("model", "prompted_model")
     )
+    folder = Path(conf.get("cache") or app_dir / "cache")
     service = LabellingService(
         model,
         prompted,
         modality=conf.get("modality"),
-        cache=EmbeddingCache(
-            Path(conf.get("cache") or app_dir / "cache"),
-            disk_bytes=_count(conf, "cache_mb", _CACHE_MB) * 10**6,
-        ),
+        cache=EmbeddingCache(folder, disk_bytes=_count(conf, "cache_mb", _CACHE_MB) * 10**6),
     )
     if service.model.segmenter.promptable:
         raise UsageError(

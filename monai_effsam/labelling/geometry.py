@@ -27,6 +27,7 @@ __all__ = [
     "across",
     "from_stored",
     "place_of",
+    "stored_affine",
     "stored_grid",
     "stored_size",
     "to_stored",
@@ -126,7 +127,7 @@ def across(image: Image, axis: int = 2) -> Image:
     if view is None or view.order[0] == axis or not isinstance(geometry, NiftiGeometry | GridGeometry):
         return image
     stored = _stored_pixels(image)
-    affine = _affine(geometry).copy()
+    affine = stored_affine(image).copy()
     affine[:3, axis] *= 1e6  # only directions count, and the thickest axis is cut
     cut = slice_view(stored.shape[:3], affine)
     slices = np.ascontiguousarray(cut.slices(stored))
@@ -153,7 +154,7 @@ def stored_grid(image: Image) -> StoredGrid:
         found = _itk_grid(image.path)
         if found is not None and int(np.prod(found.size)) == int(np.prod(size)):
             return found
-    affine = lps_to_ras(_affine(image.geometry))
+    affine = lps_to_ras(stored_affine(image))
     steps = affine[:3, :3].T
     spacing = np.maximum(np.linalg.norm(steps, axis=1), 1e-9)
     return StoredGrid(
@@ -164,8 +165,9 @@ def stored_grid(image: Image) -> StoredGrid:
     )
 
 
-def _affine(geometry: Any) -> NDArray[np.float64]:
-    """(4, 4), index -> RAS [mm]; pictures lie in the plane of the table, as ITK has them."""
+def stored_affine(image: Image) -> NDArray[np.float64]:
+    """(4, 4), index of the stored array -> RAS [mm]; pictures lie in the plane of the table, as ITK has them."""
+    geometry = image.geometry
     if isinstance(geometry, NiftiGeometry):
         return np.asarray(geometry.header.get_best_affine(), np.float64)
     if isinstance(geometry, GridGeometry):

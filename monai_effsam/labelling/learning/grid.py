@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.data.io import Image, read_label
+from monai_effsam.data.io.raster import PageGeometry
 from monai_effsam.errors import DataError
+from monai_effsam.labelling.geometry import from_stored, stored_affine, stored_size
 
-__all__ = ["label_on_grid", "resampled", "stored_grid"]
+__all__ = ["label_on_grid", "resampled"]
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd")
 _CLOSE = 0.1  # of a voxel
@@ -36,7 +37,7 @@ def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
     if not path.name.lower().endswith(_VOLUMES):
         return read_label(path, image)
     values, affine = _volume(path)
-    shape, own = stored_grid(image)
+    shape, own = stored_size(image), stored_affine(image)
     if values.shape != shape or (_has_place(image) and not _same_place(affine, own, shape)):
         drawn = bool(values.any())
         values = resampled(values, affine, shape, own)
@@ -44,39 +45,12 @@ def label_on_grid(path: Path, image: Image) -> NDArray[np.uint8]:
             raise DataError(
                 f"{path}: label lies beside its image {image.path.name}, expected it inside. Draw it on this image."
             )
-    view = getattr(image.geometry, "view", None)
-    slices = values.transpose(2, 1, 0) if view is None else view.slices(values)
-    upright = getattr(image.geometry, "upright", None)
-    if upright is not None:
-        turned = np.asarray(upright(slices))
-        slices = turned if turned.shape[1:] == image.size else slices
-    return np.ascontiguousarray(slices)
-
-
-def stored_grid(image: Image) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """(X, Y, Z) of an image's array as stored, and its affine from indices to RAS [mm].
-
-    Args:
-        image: from `read_image`; a picture or pages lie at the origin with pixels of 1 mm.
-    """
-    geometry: Any = image.geometry
-    if getattr(geometry, "view", None) is not None:
-        count = np.zeros((len(image), *image.size), np.bool_)
-        x, y, z = geometry.view.undo(count).shape
-    else:
-        stored = getattr(geometry, "stored", lambda mask: mask)(np.zeros((len(image), *image.size), np.bool_))
-        z, y, x = stored.shape
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    if hasattr(geometry, "affine"):
-        affine = np.asarray(geometry.affine, float)
-    elif hasattr(geometry, "header"):
-        affine = np.asarray(geometry.header.get_best_affine(), float)
-    return (x, y, z), affine
+    return np.ascontiguousarray(from_stored(image, values))
 
 
 def _has_place(image: Image) -> bool:
     """Whether an image tells where it lies; a picture does not, and viewers invent what they like."""
-    return hasattr(image.geometry, "affine") or hasattr(image.geometry, "header")
+    return not isinstance(image.geometry, PageGeometry)
 
 
 def _volume(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

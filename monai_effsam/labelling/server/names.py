@@ -8,6 +8,7 @@ import uuid
 from pathlib import PurePosixPath
 
 from monai_effsam.labelling.server.errors import Refusal
+from monai_effsam.labelling.store.state import FINAL, ORIGINAL
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -20,8 +21,8 @@ __all__ = [
     "suffix_of",
 ]
 
-TAGS = ("final", "original")
-"""Of labels: by people, by a model."""
+TAGS = (FINAL, ORIGINAL)
+"""Of labels, that a request may name."""
 
 IMAGE_SUFFIXES = (
     ".nii.gz", ".nii", ".nrrd", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ class SessionStore:
             if touch:
                 meta.touch()
         except (OSError, ValueError, TypeError) as error:
-            raise Refusal(404, "session: there is none of this id.") from error
+            raise _none() from error
         return session
 
     def path(self, name: str) -> Path:
@@ -121,8 +122,15 @@ class SessionStore:
         return self._image(self.get(name))
 
     def used(self, name: str) -> float:
-        """When a session was last used [s since 1970]."""
-        return (self._folder / check_session(name) / _META).stat().st_mtime
+        """When a session was last used [s since 1970].
+
+        Raises:
+            Refusal: 404.
+        """
+        try:
+            return (self._folder / check_session(name) / _META).stat().st_mtime
+        except OSError as error:
+            raise _none() from error
 
     def remove(self, name: str) -> Session:
         """Remove a session.
@@ -144,8 +152,6 @@ class SessionStore:
                     whole.append((self.used(folder.name), session))
                 except Refusal:
                     self._remove_broken(folder)
-                except OSError:  # just removed by somebody else
-                    continue
             whole.sort(key=lambda pair: pair[0], reverse=True)
             size = 0
             for number, (_, session) in enumerate(whole, 1):
@@ -159,6 +165,14 @@ class SessionStore:
 
     def _remove_broken(self, folder: Path) -> None:
         """One that is half made is left alone for a minute."""
-        if folder.is_dir() and not folder.is_symlink() and time.time() - folder.stat().st_mtime > 60:
+        try:
+            found = folder.lstat()
+        except FileNotFoundError:  # another request has just finished, or removed, it
+            return
+        if stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > 60:
             logger.info("session %s has expired or is broken, and is removed", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _none() -> Refusal:
+    return Refusal(404, "session: there is none of this id.")

@@ -21,10 +21,11 @@ from monai_effsam.data.io import Image, read_image, write_mask
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.durable import PART, move_durably, write_durably
 from monai_effsam.labelling.store.archive import DicomArchive
-from monai_effsam.labelling.store.folder import FINAL, FolderStore
+from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.store.folder_files import SERIES
 from monai_effsam.labelling.store.seg_reading import read_seg
 from monai_effsam.labelling.store.seg_writing import label_to_seg
+from monai_effsam.labelling.store.state import FINAL
 from monai_effsam.targets import TARGETS, Target
 
 __all__ = ["DicomWebStore"]

@@ -27,6 +27,7 @@ from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.store.dataset_zip import dataset_zip
 from monai_effsam.labelling.store.folder_files import FolderFiles
 from monai_effsam.labelling.store.state import (
+    FINAL,
     FolderState,
     StoredFile,
     StoredImage,
@@ -35,10 +36,7 @@ from monai_effsam.labelling.store.state import (
     check_tag,
 )
 
-__all__ = ["FINAL", "ORIGINAL", "FolderStore"]
-
-FINAL, ORIGINAL = "final", "original"
-"""Tags of labels: a person's, and a model's that a person may mend."""
+__all__ = ["FolderStore"]
 
 
 class FolderStore(Datastore):

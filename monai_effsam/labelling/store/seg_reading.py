@@ -14,7 +14,8 @@ from monai_effsam.data.io.dicom_sources import read_sources
 from monai_effsam.data.io.grid import lps_to_ras
 from monai_effsam.data.io.quiet import quiet
 from monai_effsam.errors import DataError
-from monai_effsam.labelling.learning.grid import resampled, stored_grid
+from monai_effsam.labelling.geometry import stored_affine, stored_size
+from monai_effsam.labelling.learning.grid import resampled
 
 __all__ = ["read_seg", "referenced_series"]
 
@@ -122,7 +123,7 @@ def _by_place(
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * spacing[1], down * spacing[0], normal * step
     affine[:3, 3] = at[0][0]
-    shape, own = stored_grid(image)
+    shape, own = stored_size(image), stored_affine(image)
     values = resampled(volume, lps_to_ras(affine), shape, own)
     view = getattr(image.geometry, "view", None)
     return np.asarray((values.transpose(2, 1, 0) if view is None else view.slices(values)) > 0)

@@ -17,6 +17,8 @@ from monai_effsam.data.io.sniff import ENDINGS, stem
 from monai_effsam.errors import DataError, UsageError
 
 __all__ = [
+    "FINAL",
+    "ORIGINAL",
     "FolderState",
     "StoredFile",
     "StoredImage",
@@ -26,6 +28,9 @@ __all__ = [
     "is_id",
     "is_tag",
 ]
+
+FINAL, ORIGINAL = "final", "original"
+"""Tags of labels: a person's, and a model's that a person may mend."""
 
 _ID = re.compile(r"\w[\w .()+=@,#~&'-]{0,199}")
 _TAG = re.compile(r"[a-z][a-z0-9_-]{0,31}")

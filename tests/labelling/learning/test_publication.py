@@ -4,7 +4,6 @@
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ pytest.importorskip("filelock")
 
 from monai_effsam.errors import DataError, UsageError
 from monai_effsam.labelling.learning import publication
+from tests.labelling.killing import survives
 
 
 def write(content):
@@ -78,42 +78,17 @@ def test_only_versions_that_exist_are_used(tmp_path):
         publication.use_version(tmp_path, "../x")
 
 
-def killed(folder, deadly):
-    """Publish in a process that dies before its call number `deadly` that changes the disk; whether it got through."""
-    child = os.fork()
-    if not child:
-        try:
-            count = 0
-
-            def fatal(function):
-                def call(*args, **kwargs):
-                    nonlocal count
-                    count += 1
-                    if count == deadly:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return function(*args, **kwargs)
-
-                return call
-
-            os.fsync, Path.replace, Path.unlink = map(fatal, (os.fsync, Path.replace, Path.unlink))
-            Path.mkdir, shutil.rmtree = fatal(Path.mkdir), fatal(shutil.rmtree)
-            Path.write_bytes = fatal(Path.write_bytes)
-            publication.publish(folder, write(b"new" * 1000))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), status
-    return status == 0
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to be killed here")
 def test_killed_at_every_step(tmp_path):
     seen = set()
     for deadly in range(1, 60):
         folder = tmp_path / str(deadly)
         publication.publish(folder, write(b"old" * 1000))
-        done = killed(folder, deadly)
+        done = survives(
+            lambda folder=folder: publication.publish(folder, write(b"new" * 1000)),
+            deadly,
+            also=((Path, "mkdir"), (Path, "write_bytes"), (shutil, "rmtree")),
+        )
         model = publication.current(folder)
         content = model.read_bytes()
         assert content in (b"old" * 1000, b"new" * 1000)

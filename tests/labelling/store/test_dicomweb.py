@@ -20,7 +20,8 @@ from monailabel.interfaces.exception import ImageNotFoundException
 
 from monai_effsam.data.io import read_image
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.labelling.learning.grid import label_on_grid, stored_grid
+from monai_effsam.labelling.geometry import stored_affine, stored_size
+from monai_effsam.labelling.learning.grid import label_on_grid
 from monai_effsam.labelling.learning.labelled import labelled_items
 from monai_effsam.labelling.store.dicomweb import DicomWebStore
 from monai_effsam.labelling.store.seg_reading import read_seg
@@ -121,7 +122,7 @@ def store(pacs, tmp_path):
 def drawn(store, uid, tmp_path, name="sent.nii.gz"):
     """A lopsided mask of two structures as a viewer would send it, and as it lies on the image's slices."""
     image = read_image(Path(store.get_image_uri(uid)))
-    shape, affine = stored_grid(image)
+    shape, affine = stored_size(image), stored_affine(image)
     values = np.zeros(shape, np.uint8)
     values[2:7, 3:9, : max(1, shape[2] - 2)] = 1
     values[8:10, 4:12, :1] = 5
@@ -222,7 +223,7 @@ def test_empty_and_machine_labels_stay_here(store, pacs, tmp_path):
     path, _, image = drawn(store, "1.2.3.3", tmp_path)
     count = len(pacs.objects)
     store.save_label("1.2.3.3", str(path), "original", INFO)
-    shape, affine = stored_grid(image)
+    shape, affine = stored_size(image), stored_affine(image)
     nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), affine), path)
     store.save_label("1.2.3.3", str(path), "final", INFO)
     assert len(pacs.objects) == count

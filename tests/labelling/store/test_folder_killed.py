@@ -2,7 +2,6 @@
 """A process that is killed while it stores: nothing lost, nothing in half."""
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,40 +11,16 @@ if not hasattr(os, "fork"):
     pytest.skip("no processes to be killed here", allow_module_level=True)
 
 from monai_effsam.labelling.store.folder import FolderStore
+from tests.labelling.killing import survives
 
 
-def run(folder, sent, what, deadly):
-    """Store in a process of its own, which dies before its call number `deadly` that changes the disk.
-
-    Returns:
-        Whether it got through.
-    """
-    child = os.fork()  # a new interpreter for each of some forty deaths would take minutes
-    if not child:
-        try:
-            store, count = FolderStore(folder), 0
-
-            def fatal(function):
-                def call(*args, **kwargs):
-                    nonlocal count
-                    count += 1
-                    if count == deadly:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return function(*args, **kwargs)
-
-                return call
-
-            os.fsync, Path.replace, Path.unlink = map(fatal, (os.fsync, Path.replace, Path.unlink))
-            if what == "label":
-                store.save_label("a", str(sent), "final", {"label_info": [{"name": "new", "idx": 1}]})
-            else:
-                store.add_image("a", str(sent), {"from": "new"})
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), status
-    return status == 0
+def store_anew(folder, sent, what):
+    """Store a label, or an image, in place of the one that is there."""
+    store = FolderStore(folder)
+    if what == "label":
+        store.save_label("a", str(sent), "final", {"label_info": [{"name": "new", "idx": 1}]})
+    else:
+        store.add_image("a", str(sent), {"from": "new"})
 
 
 @pytest.fixture
@@ -79,7 +54,7 @@ def test_killed_at_every_step(tmp_path, sent, what):
     seen = set()
     for deadly in range(1, 60):
         folder = fresh(tmp_path, deadly)
-        done = run(folder, sent / "new.nii.gz", what, deadly)
+        done = survives(lambda folder=folder: store_anew(folder, sent / "new.nii.gz", what), deadly)
         store = FolderStore(folder)  # the restart
         if what == "label":
             name = store.get_label_info("a", "final")["label_info"][0]["name"]
