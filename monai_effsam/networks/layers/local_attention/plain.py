@@ -1,8 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Local attention in plain operations, for graphs: height and width stay free, any derivative exists.
 
-One slice of the padded keys and values for each of the K offsets; of all that is made, only the K logits a head and
-position are kept.
+One crop of the padded keys and values for each of the K offsets; of all that is made, only the K logits of each head
+and position are kept. Crops count from both ends of the map, so that a graph need not work out its size.
 """
 
 from __future__ import annotations
@@ -23,31 +23,29 @@ def attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, heads: int, window: AttentionWindow, scale: float
 ) -> Tensor:
     """Local attention of (B, C, H, W) maps, any H and W."""
-    batch, channels, height, width = q.shape
-    heads_apart = (batch, heads, channels // heads, height, width)
-    query = (q * scale).reshape(heads_apart)
-    keys, values = pad_map(k, window), pad_map(v, window)
-    logits = [
-        (query * part.reshape(heads_apart)).sum(2, keepdim=True)
-        for part in _offsets(keys, height, width, window)
-    ]
+    by_head = q.shape[0] * heads, q.shape[1] // heads, q.shape[2], q.shape[3]
+    query, keys, values = (q * scale).reshape(by_head), k.reshape(by_head), v.reshape(by_head)
+    logits = [(query * key).sum(1, keepdim=True) for key in _offsets(pad_map(keys, window), window)]
     if window.border == "mask":
         rows, columns = window.reach
-        beyond = F.pad(torch.zeros_like(q[:1, :1]), (columns, columns, rows, rows), value=-math.inf)
-        logits = [
-            one + part[:, :, None]
-            for one, part in zip(logits, _offsets(beyond, height, width, window), strict=True)
-        ]
-    weights = torch.cat(logits, 2).softmax(2)
-    found = torch.zeros_like(query)
-    for number, part in enumerate(_offsets(values, height, width, window)):
-        found = found + weights[:, :, number : number + 1] * part.reshape(heads_apart)
-    return found.reshape(batch, channels, height, width)
+        beyond = F.pad(torch.zeros_like(query[:1, :1]), (columns, columns, rows, rows), value=-math.inf)
+        logits = [one + edge for one, edge in zip(logits, _offsets(beyond, window), strict=True)]
+    every = torch.cat(logits, 1)
+    weights = (every - every.amax(1, keepdim=True)).exp()
+    parts = zip(weights.split(1, 1), _offsets(pad_map(values, window), window), strict=True)
+    found = sum(weight * value for weight, value in parts) / weights.sum(1, keepdim=True)
+    return found.reshape(q.shape)
 
 
-def _offsets(x: Tensor, height: int, width: int, window: AttentionWindow) -> Iterator[Tensor]:
-    """What each query finds at offset 0, 1, ... of its window, row by row: K slices (B, C, H, W) of a padded map."""
-    for row in range(window.size[0]):
-        for column in range(window.size[1]):
-            y, x_ = row * window.dilation[0], column * window.dilation[1]
-            yield x[:, :, y : y + height, x_ : x_ + width]
+def _offsets(x: Tensor, window: AttentionWindow) -> Iterator[Tensor]:
+    """What each query finds at the offsets of its window, column by column: K crops (N, D, H, W) of a padded map.
+
+    Whole columns first: crops of rows alone are copied in long runs.
+    """
+    rows, columns = window.reach
+    for column in range(window.size[1]):
+        left = column * window.dilation[1]
+        shifted = x[..., left : (left - 2 * columns) or None]
+        for row in range(window.size[0]):
+            top = row * window.dilation[0]
+            yield shifted[:, :, top : (top - 2 * rows) or None]
