@@ -56,12 +56,12 @@ class TicBlock(nn.Module):
     ) -> None:
         """Build both halves."""
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm1: nn.Module = nn.BatchNorm2d(channels)
         self.attention = MSAConv2d(
             channels, channels, kernel_size, dilation=dilation, heads=heads, shift=shift, inter_pool=inter_pool,
             projection="pointwise", residual=False, act=None, dropout=dropout, bias=True,
         )  # fmt: skip
-        self.norm2 = nn.BatchNorm2d(channels)
+        self.norm2: nn.Module = nn.BatchNorm2d(channels)
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, 4 * channels, 1), nn.GELU(), nn.Conv2d(4 * channels, channels, 1)
         )

@@ -30,7 +30,8 @@ def fold_tic_norms(network: _Network) -> _Network:
     network.eval()
     for module in network.modules():
         if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
-            module.c, module.bn = fuse_conv_bn_eval(module.c, module.bn), nn.Identity()
+            module.c = fuse_conv_bn_eval(module.c, module.bn)
+            module.bn = cast(nn.BatchNorm2d, nn.Identity())
         elif isinstance(module, TicBlock) and isinstance(module.norm1, nn.BatchNorm2d):
             _take_in(module.norm1, module.attention.qkv)
             _take_in(cast(nn.BatchNorm2d, module.norm2), cast(nn.Conv2d, module.mlp[0]))

@@ -349,7 +349,7 @@ def test_maps_that_do_not_fit_are_refused():
         core(x, x[:, :, 1:], x)
     with pytest.raises(ShapeError, match="expected at least 1 x 1"):
         core(*(torch.zeros(1, 6, 0, 4),) * 3)
-    with pytest.raises(ShapeError, match="larger than the padded map.* Choose a smaller window"):
+    with pytest.raises(ShapeError, match=r"larger than the padded map.* Choose a smaller window"):
         core(x, x, x, 5, 3, "circular")
     assert core(x, x, x, 5, 2, "circular").shape == x.shape
 

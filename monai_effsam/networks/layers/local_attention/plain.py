@@ -32,7 +32,7 @@ def attend_plainly(
         logits = [one + edge for one, edge in zip(logits, _offsets(beyond, window), strict=True)]
     every = torch.cat(logits, 1)
     weights = (every - every.amax(1, keepdim=True)).exp()
-    parts = zip(weights.split(1, 1), _offsets(pad_map(values, window), window), strict=True)
+    parts = zip(torch.split(weights, 1, 1), _offsets(pad_map(values, window), window), strict=True)
     found = sum(weight * value for weight, value in parts) / weights.sum(1, keepdim=True)
     return found.reshape(q.shape)
 
