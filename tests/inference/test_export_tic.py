@@ -41,7 +41,6 @@ def answers(network, channels, folder):
         yield (height, width), want, session.run(None, {"x": x.numpy()})[0], compiled(x.numpy())[0]
 
 
-@pytest.mark.filterwarnings("ignore:Constant folding:UserWarning")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layer(kind, tmp_path):
     torch.manual_seed(0)
@@ -52,7 +51,6 @@ def test_layer(kind, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Constant folding:UserWarning")
 def test_classifier(tmp_path):
     torch.manual_seed(0)
     network = TicClassifier(5).eval()
