@@ -1,10 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Simulated rounds of labelling: counted right, told right, the same for every strategy."""
 
-import csv
 import json
 
-import cv2
 import numpy as np
 import pytest
 
@@ -24,6 +22,7 @@ from monai_effsam.labelling.simulating.rounds import (
     read_rows,
     run_rounds,
 )
+from tests.labelling.discs import write_set
 
 
 def test_clicks_are_the_wrong_pieces_and_one():
@@ -103,26 +102,7 @@ def test_labels_saved_are_read_off_the_mean_curves():
 @pytest.fixture
 def data(tmp_path):
     """A set of discs: 14 to train on, 4 to test on."""
-    folder = tmp_path / "data" / "discs"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    with (folder.parent / "targets.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [["set", "modality", "target", "label_value"], ["discs", "endoscopy", "polyp", 1]]
-        )
-    rows = [["image", "mask", "split", "case", "label_class"]]
-    for n in range(18):
-        random = np.random.RandomState(n)
-        label = np.zeros((64, 64), np.uint8)
-        cv2.circle(label, tuple(int(v) for v in random.randint(20, 44, 2)), int(random.randint(8, 16)), 1, -1)
-        picture = random.randint(0, 60, (64, 64, 3)).astype(np.uint8)
-        picture[label > 0] += 150
-        cv2.imwrite(str(folder / f"images/x{n}.png"), picture)
-        cv2.imwrite(str(folder / f"masks/x{n}.png"), label)
-        rows.append([f"images/x{n}.png", f"masks/x{n}.png", "train" if n < 14 else "test", f"x{n}", ""])
-    with (folder / "splits.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return folder.parent
+    return write_set(tmp_path / "data", 14, 4).parent
 
 
 def test_the_command_in_small(tiny_model, data, tmp_path):
