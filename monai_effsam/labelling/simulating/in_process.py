@@ -23,7 +23,7 @@ from monai_effsam.labelling.choosing.scores import ImageScores, pooled_embedding
 from monai_effsam.labelling.durable import beside
 from monai_effsam.labelling.learning.finetune import Learning, fine_tune
 from monai_effsam.labelling.learning.tuning import CachedSlice, cache_slices, encoded_of, held_dice
-from monai_effsam.labelling.simulating.rounds import clicks_to_mend
+from monai_effsam.labelling.simulating.rounds import clicks_to_mend, draw_cases
 from monai_effsam.networks.nets import EspMedSam
 
 __all__ = ["CachedSet", "InProcessApp", "cached_set"]
@@ -60,11 +60,7 @@ def cached_set(
         seed: of the draw.
     """
     model = load_model(model_path)
-    random = np.random.RandomState(seed)
-    chosen = []
-    for part, count in ((True, pool), (False, test)):
-        own = [case for case in cases if (case.split == "train") == part]
-        chosen.append([own[i] for i in sorted(random.permutation(len(own))[:count])])
+    chosen = draw_cases(cases, pool, test, seed)
     key = f"{model.card.get('sha256')} {pool} {test} {seed} {len(cases)} {cases[0].image}"
     known = None
     if file is not None and file.is_file():
