@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,6 +120,7 @@ def learn(
     models: Path,
     *,
     modality: str | None = None,
+    targets: Collection[str] = (),
     learning: Learning | None = None,
     progress: Progress = lambda epoch, best: True,
 ) -> Learned:
@@ -132,6 +133,7 @@ def learn(
         base: the model that the app started from; self-prompting.
         models: folder of the published versions.
         modality: of images that do not tell it.
+        targets: names of those that are asked for when models are judged; all by default.
         learning: how.
         progress: called before the first epoch and after each.
 
@@ -149,10 +151,10 @@ def learn(
     before_model = model if in_use is None else load_model(in_use)
     cached_held = list(cache_slices(model, judges))
     own_held = cached_held if in_use is None else list(cache_slices(before_model, judges))
-    before = held_dice(before_model, own_held)
+    before = held_dice(before_model, own_held, targets)
     cached = list(cache_slices(model, taught, views=max(1, min(3, _MOST // (2 * len(taught))))))
     tuned = replace(model, network=deepcopy(model.network))
-    after, whole = train_cached(tuned, cached, cached_held, learning, progress)
+    after, whole = train_cached(tuned, cached, cached_held, learning, progress, targets)
     facts = {"trained": len({s.case for s in taught}), "held": len({s.case for s in judges})}
     published = None
     if whole and after >= before:
@@ -201,6 +203,7 @@ def train_cached(
     held: Sequence[CachedSlice],
     learning: Learning,
     progress: Progress = lambda epoch, best: True,
+    targets: Collection[str] = (),
 ) -> tuple[float, bool]:
     """Train a model in place on cached slices; it is left with the weights of its best epoch.
 
@@ -210,6 +213,7 @@ def train_cached(
         held: to judge by; empty for the weights of the last epoch, unjudged.
         learning: how.
         progress: called after each epoch.
+        targets: names of those that are asked for when it is judged; all by default.
 
     Returns:
         Dice on the held slices (0 without any), and whether the training was not cancelled.
@@ -235,7 +239,7 @@ def train_cached(
         epochs=learning.epochs,
         epoch_length=learning.epoch_length,
     )
-    measure = (lambda: {"dice": held_dice(model, held)}) if held else None
+    measure = (lambda: {"dice": held_dice(model, held, targets)}) if held else None
     watch = HeldOutWatch(network, measure, "dice", None, smaller=False, patience=PATIENCE)
     watch.attach(trainer)
     cancelled = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,11 +39,15 @@ class CachedSet:
         model: that it was made with; every run starts from it.
         pool: images that may be labelled, by name.
         test: images to measure on.
+        targets: that the set labels, all that anybody asks for.
+        first: the model after a seed's first round, which is the same for all strategies.
     """
 
     model: LoadedModel
     pool: dict[str, CachedSlice]
     test: list[CachedSlice]
+    targets: frozenset[str]
+    first: dict[tuple[Any, ...], LoadedModel] = field(default_factory=dict)
 
 
 def cached_set(
@@ -82,7 +86,8 @@ def cached_set(
         torch.save({"key": key, "maps": maps}, part_file)
         part_file.replace(file)
     names = [case.image.stem for case in chosen[0]]
-    return CachedSet(model, dict(zip(names, found[0], strict=True)), found[1])
+    targets = frozenset(name for case in cases for name in case.values.values())
+    return CachedSet(model, dict(zip(names, found[0], strict=True)), found[1], targets)
 
 
 def _told(slices: Iterable[CachedSlice], count: int) -> Iterator[CachedSlice]:
@@ -106,6 +111,7 @@ class InProcessApp:
     def __init__(self, data: CachedSet, learning: Learning, seed: int, *, candidates: int = 150) -> None:
         self.data, self.learning, self.candidates, self.seed = data, learning, candidates, seed
         self.labelled: list[str] = []
+        self._trained = False
         self._random = np.random.RandomState(seed)
         self._use(data.model)
 
@@ -136,7 +142,7 @@ class InProcessApp:
         for name in every:
             encoding = self._encoding(self.data.pool[name])
             if name in doubtful and strategy != "diversity":
-                found[name] = score_encoding(self._segmenter, encoding)
+                found[name] = score_encoding(self._segmenter, encoding, self.data.targets)
             else:
                 found[name] = ImageScores(0.0, 0.0, 0.0, pooled_embedding(encoding.encoded))
         return found
@@ -153,15 +159,22 @@ class InProcessApp:
         clicks = 0
         for name in names:
             one = self.data.pool[name]
-            mask = self._segmenter.decode(self._encoding(one)).mask[0] > 0
+            mask = self._segmenter.decode(self._encoding(one), targets=list(self.data.targets)).mask[0] > 0
             clicks += clicks_to_mend(mask, one.slice.label > 0)
         self.labelled.extend(names)
         return clicks
 
     def train(self) -> None:
         """From the first weights, on all labels."""
-        self._use(fine_tune(self.data.model, [self.data.pool[n] for n in self.labelled], self.learning))
+        known, key = self.data.first, (self.learning, *self.labelled)
+        model = known.get(key) or fine_tune(
+            self.data.model, [self.data.pool[n] for n in self.labelled], self.learning
+        )
+        if not self._trained:
+            known[key] = model
+        self._trained = True
+        self._use(model)
 
     def dice(self) -> float:
         """Of the answers as users get them."""
-        return held_dice(self.model, self.data.test)
+        return held_dice(self.model, self.data.test, self.data.targets)

@@ -52,7 +52,7 @@ def served(pool: Sequence[Case], folder: Path, model: Path, cache: Path) -> Iter
     command = [
         sys.executable, "-m", "monai_effsam.cli", "label", "--quiet", "--studies", str(studies),
         "--port", str(port), "--model", str(model), "--modality", pool[0].modality, "--state", str(folder / "state"),
-        "--conf", f"cache={cache}",
+        "--conf", f"cache={cache}", "--conf", f"targets={','.join(pool[0].values.values())}",
     ]  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command) as server:

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Learning from a store: a better model is published, a worse one is not, and it can be stopped."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -100,6 +102,22 @@ def test_held_dice_is_that_of_the_segmenter(tiny_model):
         label = one.label > 0
         scores.append(2 * (mask & label).sum() / (mask.sum() + label.sum()))
     assert held_dice(model, list(cache_slices(model, few))) == pytest.approx(np.mean(scores), abs=0.02)
+
+
+def test_held_dice_of_targets_that_are_asked_for(tiny_model):
+    model = load_model(tiny_model)
+    table = [t.name for t in model.targets if t.modality == "ct"]
+    few = [replace(one, modality="ct", known=(True,) * len(table)) for one in slices(2)]
+    cached = list(cache_slices(model, few))
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        decode = Segmenter.decode
+        patch.setattr(
+            Segmenter, "decode", lambda *a, targets: asked.append(targets) or decode(*a, targets=targets)
+        )
+        held_dice(model, cached, [table[1], "polyp"])
+        held_dice(model, cached)
+    assert asked == [[table[1]]] * 2 + [table] * 2
 
 
 def test_learning_publishes_a_better_model_that_runs(tiny_model, store, tmp_path):
