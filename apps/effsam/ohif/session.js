@@ -3,7 +3,7 @@
 
 import { gridOf } from './grid.js';
 import { Labelmap } from './labelmap.js';
-import { labelsOf, modelsOf, targetsOf } from './models.js';
+import { fittingOf, labelsOf, modelsOf, targetsOf } from './models.js';
 import { writeNrrd } from './nrrd.js';
 import { BACKGROUND, BOX, BRUSH, ERASER, FOREGROUND, Prompts, TOOL_GROUPS, choose, equip } from './prompts.js';
 import * as server from './server.js';
@@ -54,7 +54,7 @@ export class Session {
     const end = listenTo(this.viewer, {
       completed: annotation => this.#drawn(annotation),
       modified: annotation => this.#moved(annotation),
-      ready: () => this.#showAll(),
+      ready: () => this.#ready(),
       active: () => this.#fit(),
     });
     return () => {
@@ -76,15 +76,15 @@ export class Session {
     });
   }
 
-  /** Labels of the images shown; all that the server knows until an answer has told which. */
+  /** Labels of the images shown; all that the server knows where nothing tells which. */
   get labels() {
-    return this.#current()?.labels || this.known;
+    return this.#fitting() || this.known;
   }
 
   /** Targets that can be named, of the class prompt. */
   get targets() {
     const all = targetsOf(this.info, this.models.byName);
-    const own = this.#current()?.labels;
+    const own = this.#fitting();
     return own ? all.filter(name => own.includes(name)) : all;
   }
 
@@ -177,6 +177,11 @@ export class Session {
     return shownSet(this.viewer.services);
   }
 
+  /** Names that fit the images shown: as the last answer said, else as their modality says; null if neither does. */
+  #fitting() {
+    return this.#current()?.labels || fittingOf(this.info, this.models.automatic, this.displaySet()?.Modality);
+  }
+
   #current() {
     return this.#maps.get(this.displaySet()?.displaySetInstanceUID);
   }
@@ -205,6 +210,11 @@ export class Session {
 
   #showAll() {
     return showMaps(this.viewer.services, this.#maps);
+  }
+
+  #ready() {
+    this.#fit();
+    return this.#showAll();
   }
 
   /** A prompt was drawn: it belongs to the label and the images of the moment. */

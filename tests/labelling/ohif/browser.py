@@ -40,7 +40,7 @@ class Browser:
         ]  # fmt: skip
         redirected = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
-            ["nice", "-n", "15", "bash", "-c", redirected, "bash", *command],
+            ["bash", "-c", redirected, "bash", *command],
             pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip

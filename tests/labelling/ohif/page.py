@@ -69,6 +69,11 @@ class Viewer:
         if text:
             self.said(text, state)
 
+    def offers(self, name: str, values: list[str]) -> None:
+        """Wait until a list offers just these."""
+        options = f"JSON.stringify([...{self.part(name)}.options].map(one => one.value))"
+        self.browser.until(f"{options} === {json.dumps(json.dumps(values, separators=(',', ':')))}", 30)
+
     def choose(self, name: str, value: str) -> None:
         """Choose from a list."""
         part = self.part(name)
@@ -131,6 +136,11 @@ class Viewer:
 
 def stored_masks(orthanc: str, study: Study) -> list[dict[str, NDArray[np.bool_]]]:
     """The segmentations of a study in the PACS: segment -> mask on the study's slices."""
+    return [masks_of(seg, study) for seg in stored_segs(orthanc, study)]
+
+
+def stored_segs(orthanc: str, study: Study) -> list[Any]:
+    """The segmentations of a study in the PACS, in no order."""
     found = []
     rows = httpx.get(
         f"{orthanc}/dicom-web/studies/{study.study}/series", headers={"Accept": "application/dicom+json"}
@@ -140,12 +150,12 @@ def stored_masks(orthanc: str, study: Study) -> list[dict[str, NDArray[np.bool_]
             continue
         ask = {"Level": "Instance", "Query": {"SeriesInstanceUID": row["0020000E"]["Value"][0]}}
         [instance] = httpx.post(f"{orthanc}/tools/find", json=ask).json()
-        seg = pydicom.dcmread(BytesIO(httpx.get(f"{orthanc}/instances/{instance}/file").content))
-        found.append(_segments(seg, study))
+        found.append(pydicom.dcmread(BytesIO(httpx.get(f"{orthanc}/instances/{instance}/file").content)))
     return found
 
 
-def _segments(seg: Any, study: Study) -> dict[str, NDArray[np.bool_]]:
+def masks_of(seg: Any, study: Study) -> dict[str, NDArray[np.bool_]]:
+    """Segment -> mask on the study's slices."""
     uids = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in study.files]
     names = {item.SegmentNumber: str(item.SegmentLabel) for item in seg.SegmentSequence}
     masks = {name: np.zeros(study.pixels.shape, bool) for name in names.values()}

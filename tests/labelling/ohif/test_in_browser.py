@@ -80,6 +80,7 @@ def open_viewer(
 def test_outlined_corrected_and_stored(viewer: StandInViewer, orthanc: str) -> None:
     study, slices = viewer.study, viewer.study.pixels.shape[0]
     k = slices // 3
+    viewer.offers("label", ["organ", "strip"])
     viewer.press("automatic", "Done.")
     np.testing.assert_array_equal(viewer.mask(), automatic(study))
 

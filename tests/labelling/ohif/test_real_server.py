@@ -26,13 +26,15 @@ pytest.importorskip("highdicom")
 nibabel = pytest.importorskip("nibabel")
 ndimage = pytest.importorskip("scipy.ndimage")
 
+from monai_effsam.data.io.dicom_header import DICOM_MODALITIES  # noqa: E402
 from monai_effsam.labelling.requests import Clicks  # noqa: E402
 from monai_effsam.labelling.service import LabellingAnswer, LabellingService  # noqa: E402
+from monai_effsam.targets import targets_of  # noqa: E402
 
 from .browser import Browser  # noqa: E402, TID252  tests are no package on the path
 from .conftest import free_port, wait_for  # noqa: E402, TID252
 from .demo_studies import TO_LEARN_FROM, demo_studies  # noqa: E402, TID252
-from .page import VIEW, Viewer, stored_masks  # noqa: E402, TID252
+from .page import VIEW, Viewer, masks_of, stored_masks, stored_segs  # noqa: E402, TID252
 from .studies import Study  # noqa: E402, TID252
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -168,6 +170,8 @@ def test_outlined_corrected_and_stored(
 ) -> None:
     study = studies[name]
     viewer = Viewer(browser, address, study)
+    for part in ("label", "target"):
+        viewer.offers(part, [target.name for target in targets_of(DICOM_MODALITIES[name])])
     viewer.press("automatic", "Done.")
     drawn, expected = viewer.masks(), shown(service.automatic(place(study)), study)
     large = {name for name, mask in expected.items() if np.count_nonzero(mask) > 100}
@@ -212,6 +216,28 @@ def test_outlined_corrected_and_stored(
     assert [url for url in browser.requests if url.startswith("http") and not url.startswith(address)] == []
 
 
+def test_what_is_submitted_again_is_told_from_the_first(
+    browser: Browser, address: str, studies: dict[str, Study], orthanc: str
+) -> None:
+    study = studies["US2"]
+    viewer = Viewer(browser, address, study)
+    viewer.press("automatic", "Done.")
+    viewer.press("submit", "Stored: ")
+    viewer.press("clear", "Cleared.")
+    viewer.press("box")
+    viewer.box((40, 40), (120, 100))
+    viewer.press("submit", "Stored: ")
+    drawn = viewer.masks()["breast_lesion"]
+    segs = sorted(stored_segs(orthanc, study), key=lambda seg: seg.ContentDate + seg.ContentTime)
+    assert len({seg.SeriesDescription for seg in segs}) == len(segs) == 2
+    np.testing.assert_array_equal(masks_of(segs[-1], study)["breast_lesion"], drawn)
+    listed = [str(seg.SeriesDescription) for seg in segs]
+    viewer = Viewer(browser, address, study)
+    for one in listed:
+        browser.until(f"document.body.innerText.includes({json.dumps(one)})")
+    keep_picture(browser, "submitted_twice")
+
+
 def test_followed_through_the_volume_and_taken_back(
     browser: Browser, address: str, studies: dict[str, Study], service: LabellingService
 ) -> None:
@@ -245,6 +271,8 @@ def test_one_target_and_what_the_server_refuses(
     expected = shown(service.automatic(place(study), targets=["polyp"]), study)
     assert same(viewer.masks()["polyp"], expected["polyp"])
     before = viewer.mask()
+    target = viewer.part("target")
+    browser.js(f"{target}.append(new Option('liver'))")  # a page that does not know what fits
     viewer.choose("target", "liver")
     viewer.press("byName", "liver", "failed")
     np.testing.assert_array_equal(viewer.mask(), before)
