@@ -35,9 +35,12 @@ export class Session {
     this.busy = '';
     this.message = '';
     this.failed = false;
+    this.told = 0;
     this.watch = new Training((message, failed, info) => {
       this.info = info || this.info;
-      Object.assign(this, message ? { message, failed } : {});
+      if (message) {
+        this.#tell(message, failed);
+      }
       this.changed();
     });
     this.info = null;
@@ -281,6 +284,10 @@ export class Session {
     }, prompts);
   }
 
+  #tell(message, failed) {
+    Object.assign(this, { message, failed, told: this.told + 1 });
+  }
+
   /** Do one thing at a time, say what is done, and what went wrong. */
   async #run(what, work, prompts = []) {
     this.#waiting?.abort();
@@ -290,14 +297,13 @@ export class Session {
     this.failed = false;
     this.changed();
     try {
-      this.message = await work(waiting.signal);
+      this.#tell(await work(waiting.signal), false);
     } catch (error) {
       if (error.name === 'AbortError') {
         return;
       }
       this.prompts.remove(prompts); // a prompt that was refused must not come again with the next
-      this.failed = true;
-      this.message = error.message || String(error);
+      this.#tell(error.message || String(error), true);
     }
     if (this.#waiting === waiting) {
       this.busy = '';

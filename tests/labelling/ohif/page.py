@@ -55,12 +55,14 @@ class Viewer:
         return f"document.querySelector('[data-effsam={name}]')"
 
     def said(self, text: str, state: str = "ready") -> None:
-        """Wait until the panel says so."""
+        """Wait until the panel says so; a failure that is not waited for ends the wait."""
         said = self.part("said")
-        self.browser.until(
-            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})",
-            600,
+        so = (
+            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})"
         )
+        fresh = f"Number({said}.dataset.told) > Number({said}.dataset.before || 0)"
+        self.browser.until(f"{fresh} && ({so} || {said}.dataset.state === 'failed')", 600)
+        assert self.browser.js(so), self.browser.js(f"{said}.textContent")
 
     def press(self, name: str, text: str = "", state: str = "ready") -> None:
         """Press a button, and wait for what the panel says then."""
@@ -104,8 +106,9 @@ class Viewer:
         return found[0], found[1]
 
     def forget(self) -> None:
-        """Blank what the panel said, so that what it says next is seen."""
-        self.browser.js(f"{self.part('said')}.textContent = ''")
+        """Wait for what the panel says from now on."""
+        said = self.part("said")
+        self.browser.js(f"{said}.dataset.before = {said}.dataset.told")
 
     def point(self, i: int, j: int) -> None:
         """Click at a pixel."""
