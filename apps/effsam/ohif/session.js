@@ -88,7 +88,7 @@ export class Session {
   get targets() {
     const all = targetsOf(this.info, this.models.byName);
     const own = this.#fitting();
-    return own ? all.filter(name => own.includes(name)) : all;
+    return own ? own.filter(name => all.includes(name)) : all;
   }
 
   pickLabel(name) {

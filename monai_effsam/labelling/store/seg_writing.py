@@ -48,7 +48,7 @@ def label_to_seg(image: Image, label: Path, info: Mapping[str, Any], targets: Se
             found,
             Path(folder),
             algorithm=Algorithm(prompted=True),
-            description=f"Label {datetime.now():%Y-%m-%d %H:%M:%S}",
+            description=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         )
         return path.read_bytes() if path else b""
 

@@ -65,6 +65,7 @@ def address(
 def browser(browser_program: str) -> Iterator[Browser]:
     with Browser(browser_program, (1280, 900)) as one:
         yield one
+        assert one.errors == []  # the console
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,7 @@ def test_one_target_and_what_the_server_refuses(
     browser.js(f"{target}.append(new Option('liver'))")  # a page that does not know what fits
     viewer.choose("target", "liver")
     viewer.press("byName", "liver", "failed")
+    assert "400" in browser.errors.pop()
     np.testing.assert_array_equal(viewer.mask(), before)
 
 

@@ -188,10 +188,10 @@ def test_a_label_that_is_submitted_again_is_told_from_the_first_and_taken(store,
     nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(path).dataobj) // 5, np.eye(4)), path)
     store.save_label("1.2.3.2", str(path), "final", {"label_info": [{"name": "Needle Tip", "idx": 1}]})
     old, new = pacs.objects[-2:]
-    made = [datetime.strptime(seg.SeriesDescription[6:25], "%Y-%m-%d %H:%M:%S") for seg in (old, new)]
+    made = [datetime.strptime(seg.SeriesDescription[:19], "%Y-%m-%d %H:%M:%S") for seg in (old, new)]
     assert made[0] <= made[1] <= datetime.now()
-    assert old.SeriesDescription[25:] == ": liver, Needle Tip"
-    assert new.SeriesDescription[25:] == ": Needle Tip"
+    assert old.SeriesDescription[19:] == ": liver, Needle Tip"
+    assert new.SeriesDescription[19:] == ": Needle Tip"
     assert old.ContentDate + old.ContentTime < new.ContentDate + new.ContentTime
     for number, order in enumerate(([old, new], [new, old])):  # a PACS lists as it likes
         pacs.objects[-2:] = order
