@@ -97,6 +97,7 @@ function show(part, session) {
   const { busy, info, models, training } = session;
   part.said.textContent = busy ? `${busy} …` : session.message;
   part.said.classList.toggle('effsam-failed', session.failed && !busy);
+  part.said.dataset.told = session.told;
   part.said.dataset.state = busy ? 'busy' : session.failed ? 'failed' : 'ready';
   choices(part.target, session.targets);
   choices(part.label, session.labels, session.label);

@@ -20,7 +20,7 @@ from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines.optimisation import Schedule, build_optimizer, step_trainer
 from monai_effsam.engines.watch import HeldOutWatch
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.labelling.learning.labelled import LabelledItem, read_items, split_items, spoken_of
+from monai_effsam.labelling.learning.labelled import LabelledItem, read_items, split_items
 from monai_effsam.labelling.learning.publication import current, publish
 from monai_effsam.labelling.learning.tuning import (
     CachedSlice,
@@ -145,8 +145,7 @@ def learn(
     model = load_model(base)
     if model.promptable:
         raise UsageError(f"{base}: is a promptable model, expected a self-prompting one. Name another.")
-    train, held = split_items(items, learning.held_share)
-    taught, judges = _read(train, held, model, modality)
+    taught, judges = _read(items, learning.held_share, model, modality)
     in_use = current(models)
     before_model = model if in_use is None else load_model(in_use)
     cached_held = list(cache_slices(model, judges))
@@ -170,23 +169,24 @@ def learn(
 
 
 def _read(
-    train: Sequence[LabelledItem], held: Sequence[LabelledItem], model: LoadedModel, modality: str | None
+    items: Sequence[LabelledItem], held_share: float, model: LoadedModel, modality: str | None
 ) -> tuple[list[LabelledSlice], list[LabelledSlice]]:
-    """Slices to train on and to judge by, never too many."""
-    table = model.targets
-    every = [read_items(part, model.specs, table, modality) for part in (train, held)]
-    known = spoken_of([*every[0], *every[1]])
-    taught, judges = ([replace(s, known=known[s.modality]) for s in part] for part in every)
-    usable = len({s.case for s in (*taught, *judges)})
-    if usable < LEAST:
+    """Slices to train on and to judge by, never too many; chosen among the labels that can be used."""
+    every = read_items(items, model.specs, model.targets, modality)
+    usable = {one.case for one in every}
+    if len(usable) < LEAST:
         raise DataError(
-            f"train: {usable} labels can be used, expected at least {LEAST}. Label more images; the log tells which "
-            "were passed over."
+            f"train: {len(usable)} labels can be used, expected at least {LEAST}. Label more images; the log tells "
+            "which were passed over."
         )
-    if not taught or not judges:
+    _, held = split_items([item for item in items if item.image_id in usable], held_share)
+    judging = {item.image_id for item in held}
+    taught = [one for one in every if one.case not in judging]
+    judges = [one for one in every if one.case in judging]
+    if not judges:  # all of one group; of two or more, one trains and one judges
         raise DataError(
-            f"train: {usable} labels can be used, but none is left to train on, or none to judge by; expected some of "
-            "two patients or more. Label images of others."
+            f"train: {len(usable)} labels can be used, but all are of one patient, expected two patients or more. "
+            "Label images of others."
         )
     return _evenly(taught, _MOST), _evenly(judges, _MOST_HELD)
 

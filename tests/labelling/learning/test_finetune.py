@@ -18,7 +18,7 @@ from monai_effsam.errors import DataError, UsageError
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.labelling.learning import finetune
 from monai_effsam.labelling.learning.finetune import Learning, fine_tune, learn
-from monai_effsam.labelling.learning.labelled import labelled_items
+from monai_effsam.labelling.learning.labelled import labelled_items, split_items
 from monai_effsam.labelling.learning.publication import current, versions
 from monai_effsam.labelling.learning.trainer import FineTuning
 from monai_effsam.labelling.learning.tuning import CachedSlices, CachedStep, cache_slices, held_dice
@@ -204,6 +204,22 @@ def test_cancelled_in_the_middle(tiny_model, store, tmp_path):
 def test_wrong_options_are_refused(tiny_model, store, tmp_path, request_, message):
     with pytest.raises(UsageError, match=message):
         FineTuning(tiny_model, tmp_path / "m")(request_, store)
+
+
+def test_labels_that_cannot_be_used_do_not_judge(tiny_model, store, tmp_path):
+    every = labelled_items(store.datalist())
+    unusable = {item.image_id for item in split_items(every, SHORT.held_share)[1]}
+    items = [replace(item, names={5: "needle"}) if item.image_id in unusable else item for item in every]
+    done = learn(items, tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT)
+    assert unusable
+    assert done.held >= 1
+    assert done.trained + done.held == 12 - len(unusable)
+
+
+def test_labels_of_one_patient_are_too_few(tiny_model, store, tmp_path):
+    items = [replace(item, group="p") for item in labelled_items(store.datalist())]
+    with pytest.raises(DataError, match="12 labels can be used, but all are of one patient"):
+        learn(items, tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT)
 
 
 def test_too_few_labels_are_told(tiny_model, store, tmp_path):

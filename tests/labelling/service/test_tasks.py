@@ -54,6 +54,7 @@ def test_info_declares_the_panels_of_slicer_and_the_tabs_of_ohif(tasks):
     }
     assert told["automatic"]["labels"] == {"dim": 1, "middle": 2, "bright": 3}
     assert told["class_prompt"]["config"] == {"target": ["dim", "middle", "bright"]}
+    assert told["automatic"]["modalities"] == {"CT": ["dim", "middle", "bright"]}
     assert next(iter(tasks)) == "automatic"  # what Slicer runs by itself on a new sample
     json.dumps(told)
 
