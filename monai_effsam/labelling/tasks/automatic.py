@@ -28,12 +28,13 @@ class AutomaticTask(ServiceTask):
 
     def info(self) -> dict[str, Any]:
         """As of every task, and `modalities`: DICOM's word for one (such as `US`) -> targets outlined there."""
-        table = self.service.model.segmenter.model.targets
+        known = self.service.model.segmenter.modalities
         fitting = {
-            word: list(dict.fromkeys(target.name for target in table if target.modality == name))
+            word: [target.name for target in self.service.targets(name)]
             for word, name in DICOM_MODALITIES.items()
+            if name in known
         }
-        return super().info() | {"modalities": {word: names for word, names in fitting.items() if names}}
+        return super().info() | {"modalities": fitting}
 
     def answer(self, request: InferenceRequest) -> LabellingAnswer:
         """Of all targets, or of those that OHIF names by value."""

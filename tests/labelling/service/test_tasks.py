@@ -96,6 +96,7 @@ def test_one_class_by_name_and_by_value(tasks, two_of_three):
 def test_a_project_labels_only_the_targets_that_it_names(two_of_three):
     tasks = inference_tasks(small_service(targets=["bright", "middle"]))
     assert tasks["automatic"].info()["labels"] == {"middle": 1, "bright": 2}
+    assert tasks["automatic"].info()["modalities"]["CT"] == ["middle", "bright"]
     mask, told = tasks["automatic"]({"image": str(two_of_three)})
     assert told["label_names"] == {"bright": 1}
     assert stored(mask)[6, 6, 1] == 0
