@@ -12,7 +12,9 @@ viewer's requests do: slower by far, since nothing is shared but encodings.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from pathlib import Path
 from monai_effsam.data.sets import Case, read_set
 from monai_effsam.labelling.choosing.order import ORDERS
 from monai_effsam.labelling.durable import write_durably
+from monai_effsam.labelling.simulating.page import write_page
 from monai_effsam.labelling.simulating.report import learning_curves, simulation_table
 from monai_effsam.labelling.simulating.rounds import (
     RoundPlan,
@@ -66,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{words} (default {default})")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate (default 3e-4)")
     parser.add_argument("--controllers", action="store_true", help="train the modality controllers too")
+    parser.add_argument(
+        "--size", type=int, help="frame of the images [px], smaller is faster (default: the model's own)"
+    )
+    parser.add_argument(
+        "--write-docs", type=Path, metavar="FILE.md", help="write a page and its pictures there"
+    )
+    parser.add_argument("--notes", type=Path, metavar="FILE.md", help="what the page has to say besides")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument(
         "--http", action="store_true", help="through the HTTP API of a server of its own a run"
@@ -84,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("ignite").setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
+    if args.size:
+        args.model = _resized(args.model, args.size, args.out / "model")
     rows_file = args.out / "rows.jsonl"
     plan = RoundPlan(args.start, args.step, args.rounds)
     done = {(r.set_name, r.strategy, r.seed) for r in read_rows(rows_file) if r.round == args.rounds}
@@ -103,7 +115,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_durably(args.out / "table.md", simulation_table(rows).encode())
         write_durably(args.out / "labels.svg", learning_curves(rows).encode())
         write_durably(args.out / "clicks.svg", learning_curves(rows, clicks=True).encode())
+    if args.write_docs:
+        write_page(args.write_docs, rows, arguments or sys.argv[1:], args.notes)
     return 0
+
+
+def _resized(model: Path, size: int, folder: Path) -> Path:
+    """A copy of a model that sees all images at `size` pixels a side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+    for spec in card["specs"].values():
+        spec["size"] = size
+    write_durably(folder / "model.json", json.dumps(card).encode())
+    write_durably(folder / "model.pt", model.read_bytes())
+    return folder / "model.pt"
 
 
 def _shared(args: argparse.Namespace, set_name: str, cases: Sequence[Case]) -> object:

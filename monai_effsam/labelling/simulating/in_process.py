@@ -65,7 +65,7 @@ def cached_set(
     """
     model = load_model(model_path)
     chosen = draw_cases(cases, pool, test, seed)
-    key = f"{model.card.get('sha256')} {pool} {test} {seed} {len(cases)} {cases[0].image}"
+    key = f"{model.card.get('sha256')} {model.specs} {pool} {test} {seed} {len(cases)} {cases[0].image}"
     known = None
     if file is not None and file.is_file():
         content = torch.load(file, mmap=True, weights_only=True)

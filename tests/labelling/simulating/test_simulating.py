@@ -2,14 +2,17 @@
 """Simulated rounds of labelling: counted right, told right, the same for every strategy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("filelock")
 
+from monai_effsam.checkpoints import load_model
 from monai_effsam.labelling.simulating.__main__ import main
 from monai_effsam.labelling.simulating.report import (
+    above_random,
     labels_to_reach,
     learning_curves,
     savings,
@@ -90,13 +93,28 @@ def test_labels_saved_are_read_off_the_mean_curves():
     assert savings(rows, "kvasir", "best") == pytest.approx(0.5)
     assert savings(rows, "kvasir", "worse") is None
     table = simulation_table(rows)
-    assert "| best | 0.510 ± 0.010 | 0.710 ± 0.010 | 0.910 ± 0.010 | 0.910 ± 0.010 | 150 | 50 % |" in table
-    assert "| worse |" in table
-    assert "not reached" in table
+    assert "| best | 0.510 ± 0.010 | 0.710 ± 0.010 | 0.910 ± 0.010 | 0.910 ± 0.010 |" in table
+    assert "| best | 50 % | 50 % | +0.150 ± 0.000 | 150 | 2.50 |" in table
+    assert "| worse | not reached | not reached | -0.100 ± 0.000 |" in table
     for picture in (learning_curves(rows), learning_curves(rows, clicks=True)):
         assert picture.startswith("<svg")
         assert "kvasir" in picture
         assert "best" in picture
+
+
+def test_labels_saved_for_good_are_those_that_are_not_lost_again():
+    rows = rows_of({"random": [0.5, 0.6, 0.7, 0.8], "unsteady": [0.5, 0.9, 0.7, 0.9]})
+    assert savings(rows, "kvasir", "unsteady") == pytest.approx(1 - (20 * 0.3 / 0.4) / 60)
+    assert savings(rows, "kvasir", "unsteady", for_good=True) == pytest.approx(1 - 50 / 60)
+
+
+def test_dice_above_random_is_paired_by_seed():
+    rows = rows_of({"random": [0.5, 0.6, 0.7, 0.8], "other": [0.1, 0.1, 0.8, 0.8]})
+    seed = next(r.seed for r in rows)
+    rows = [replace(r, dice=r.dice + 0.02) if (r.strategy, r.seed) == ("other", seed) else r for r in rows]
+    mean, half = above_random(rows, "kvasir", "other")
+    assert mean == pytest.approx(0.06)  # (0.1 + 0) / 2, and 0.02 more for one of two seeds
+    assert half == pytest.approx(12.706 * 0.01, rel=1e-3)
 
 
 @pytest.fixture
@@ -132,4 +150,11 @@ def test_the_command_in_small(tiny_model, data, tmp_path):
     again = [json.loads(line) | {"seconds": 0} for line in (out / "rows.jsonl").read_text().splitlines()]
     assert again == [json.loads(line) | {"seconds": 0} for line in before.splitlines()]
     assert "| combined |" in (out / "table.md").read_text()
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    assert main([*map(str, arguments), "--size", "32", "--write-docs", str(page)]) == 0
+    assert "| combined |" in page.read_text()
+    assert "--size 32`; not edited" in page.read_text()
+    assert (page.parent / "page_clicks.svg").read_text().startswith("<svg")
+    assert load_model(out / "model" / "model.pt").specs["ct"].size == 32
     assert (out / "labels.svg").read_text().startswith("<svg")
