@@ -110,7 +110,7 @@ function show(part, session) {
   part.automatic.disabled = !models.automatic;
   part.byName.disabled = !models.byName;
   part.through.classList.toggle('effsam-on', session.through);
-  part.through.disabled = !models.volume;
+  part.through.disabled = !models.volume || (session.displaySet()?.imageIds || []).length < 2;
   part.submit.disabled = part.undo.disabled = part.clear.disabled = !info;
   part.next.disabled = !part.strategy.options.length;
   part.train.disabled = !part.trainer.options.length || Boolean(training);
