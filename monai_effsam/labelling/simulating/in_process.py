@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from monai_effsam.checkpoints import LoadedModel, load_model
 from monai_effsam.data.sets import Case
@@ -113,10 +114,13 @@ class InProcessApp:
         self.labelled: list[str] = []
         self._trained = False
         self._random = np.random.RandomState(seed)
+        self._pooled: dict[str, NDArray[np.float32]] = {}
         self._use(data.model)
 
     def _use(self, model: LoadedModel) -> None:
         self.model, self._segmenter = model, Segmenter(TorchRuntime(model))
+        if self.learning.controllers:  # without them embeddings stay what they are
+            self._pooled.clear()
 
     def choose(self, strategy: str, count: int, round_: int) -> list[str]:
         """Images to label next, by the app's own order of the strategy."""
@@ -140,11 +144,14 @@ class InProcessApp:
     def _scores(self, doubtful: Sequence[str], every: Sequence[str], strategy: str) -> dict[str, ImageScores]:
         found = {}
         for name in every:
-            encoding = self._encoding(self.data.pool[name])
             if name in doubtful and strategy != "diversity":
+                encoding = self._encoding(self.data.pool[name])
                 found[name] = score_encoding(self._segmenter, encoding, self.data.targets)
-            else:
-                found[name] = ImageScores(0.0, 0.0, 0.0, pooled_embedding(encoding.encoded))
+                self._pooled[name] = found[name].pooled
+                continue
+            if name not in self._pooled:
+                self._pooled[name] = pooled_embedding(self._encoding(self.data.pool[name]).encoded)
+            found[name] = ImageScores(0.0, 0.0, 0.0, self._pooled[name])
         return found
 
     @torch.no_grad()
