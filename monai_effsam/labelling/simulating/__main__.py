@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if (set_name, strategy, seed) in done:
                     continue
                 shared = shared or _shared(args, set_name, cases)
-                with _app(args, cases, set_name, seed, shared) as app:
+                with _app(args, cases, f"{set_name}_{strategy}_{seed}", seed, shared) as app:
                     rows = list(_told(run_rounds(app, plan, set_name, strategy, seed, time.monotonic)))
                 append_rows(rows_file, rows)  # whole runs only: one that was stopped is done again
     rows = read_rows(rows_file)
@@ -143,9 +143,9 @@ def _shared(args: argparse.Namespace, set_name: str, cases: Sequence[Case]) -> o
 
 @contextmanager
 def _app(
-    args: argparse.Namespace, cases: Sequence[Case], set_name: str, seed: int, shared: object
+    args: argparse.Namespace, cases: Sequence[Case], name: str, seed: int, shared: object
 ) -> Iterator[SimulatedApp]:
-    """A fresh app for one run."""
+    """A fresh app for one run of that name."""
     if args.http:
         from monai_effsam.labelling.simulating.over_http import ServedApp, served
 
@@ -153,7 +153,7 @@ def _app(
         options = {
             "epochs": 1, "epoch_length": args.steps, "batch": args.batch, "rate": args.rate, "seed": seed,
         }  # fmt: skip
-        with served(pool, args.out / f"served_{set_name}_{seed}", args.model, args.out / "cache") as address:
+        with served(pool, args.out / f"served_{name}", args.model, args.out / "cache") as address:
             yield ServedApp(address, pool, test, seed, options=options, settle=args.settle)
         return
     from monai_effsam.labelling.learning.finetune import Learning

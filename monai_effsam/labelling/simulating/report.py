@@ -193,7 +193,7 @@ def _panel(
         y = top + high * (1 - t / 4)
         parts += [
             line(x0, y, x0 + wide, y, "#ddd"),
-            text(x0 - 8, y + 4, f"{low + span * t / 4:.2f}", anchor="end"),
+            text(x0 - 8, y + 4, f"{low + span * t / 4:.3f}".rstrip("0"), anchor="end"),
         ]
         x = x0 + wide * t / 4
         parts.append(text(x, top + high + 18, f"{last * t / 4:.0f}", anchor="middle"))

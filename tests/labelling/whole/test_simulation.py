@@ -31,7 +31,7 @@ def test_rounds_through_a_server(tiny_model, tmp_path):
     ]
     assert rows[-1].dice > rows[0].dice
     assert rows[-1].clicks >= 10
-    served_from = out / "served_discs_0"
+    served_from = out / "served_discs_combined_0"
     assert len(list((served_from / "studies").rglob("final/*.png"))) == 10
     assert list((served_from / "state").rglob("v0001/model.pt"))
 
