@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ignite").setLevel(logging.WARNING)
+    for chatty in ("ignite", "monailabel"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
     if args.size:
         args.model = _resized(args.model, args.size, args.out / "model")
