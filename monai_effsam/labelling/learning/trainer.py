@@ -50,7 +50,15 @@ class FineTuning(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """What a user may change; a list is a choice, its first entry the default."""
-        return {"train": list(PARTS), "epochs": 8, "held_share": 0.2}
+        return {
+            "train": list(PARTS),
+            "epochs": 8,
+            "epoch_length": 20,
+            "batch": 4,
+            "rate": 3e-4,
+            "held_share": 0.2,
+            "seed": 0,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Where the training is, or how the last one ended, as the viewers' bars read it."""

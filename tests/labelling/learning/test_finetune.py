@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Learning from a store: a better model is published, a worse one is not, and it can be stopped."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -157,6 +157,12 @@ def test_the_model_in_use_is_the_one_to_beat(tiny_model, store, tmp_path):
     assert again["dice_before"] == pytest.approx(first["dice"], abs=0.02)  # weights are stored in 16 bits
     assert again["published"] is None
     assert trainer.stats()["state"] == "kept"
+
+
+def test_a_user_may_change_all_that_a_round_has(tiny_model, tmp_path):
+    offered = FineTuning(tiny_model, tmp_path / "m").config()
+    own = {field.name: field.default for field in fields(Learning) if field.name != "controllers"}
+    assert {name: value for name, value in offered.items() if name != "train"} == own
 
 
 def test_task_tells_where_it_is(tiny_model, store, tmp_path):
