@@ -153,7 +153,7 @@ def _app(
         pool, test = draw_cases(cases, args.pool, args.test)
         options = {
             "epochs": 1, "epoch_length": args.steps, "batch": args.batch, "rate": args.rate, "seed": seed,
-            "held_share": 0.05, "train": "controllers and decoder" if args.controllers else "decoder",
+            "train": "controllers and decoder" if args.controllers else "decoder",
         }  # fmt: skip
         with served(pool, args.out / f"served_{name}", args.model, args.out / "cache") as address:
             yield ServedApp(address, pool, test, seed, options=options, settle=args.settle)
