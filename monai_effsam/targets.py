@@ -7,7 +7,7 @@ different studies can be read with one table. Codes are SNOMED CT concepts, for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "Target",
     "check_modality",
     "find_targets",
+    "narrowed_targets",
     "own_target",
     "prompted_target",
     "targets_from_json",
@@ -135,6 +136,23 @@ def targets_of(modality: str, table: Sequence[Target] = TARGETS) -> tuple[Target
     """
     check_modality(modality, tuple(dict.fromkeys(t.modality for t in table)))
     return tuple(t for t in table if t.modality == modality)
+
+
+def narrowed_targets(
+    modality: str, names: Collection[str] | None, table: Sequence[Target] = TARGETS
+) -> tuple[Target, ...]:
+    """The targets of one modality that somebody cares for, in table order.
+
+    Args:
+        modality: of an image.
+        names: of the targets wanted, of whatever modality; a modality of which none is named keeps all, as with None.
+        table: of targets.
+
+    Raises:
+        UnknownNameError: the modality is not in the table.
+    """
+    every = targets_of(modality, table)
+    return tuple(t for t in every if t.name in (names or ())) or every
 
 
 def find_targets(

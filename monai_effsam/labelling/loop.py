@@ -53,7 +53,9 @@ class LearningLoop:
     ) -> None:
         self.service, self.datastore, self.train_every = service, datastore, train_every
         self.folder, self.modality = folder, modality
-        self.trainer = FineTuning(base, published_in(folder, SELF_PROMPTING), modality=modality)
+        self.trainer = FineTuning(
+            base, published_in(folder, SELF_PROMPTING), modality=modality, targets=service.wanted
+        )
         self.table = ScoreTable(folder / "scores")
         self.leases = Leases(file=folder / "scores" / "leases.json")
         self.scorer = BackgroundScorer(datastore, self.table, self._model, self._score, busy=busy)
@@ -112,10 +114,14 @@ class LearningLoop:
         return self.trainer.due(self.datastore, self.train_every)
 
     def _model(self) -> str:
-        """The weights in use; those of a training in another process are taken up here at the latest."""
+        """What scores depend on: the weights in use, and the targets.
+
+        Weights of a training in another process are taken up here at the latest.
+        """
         self.adopt()
         segmenter = self.service.model.segmenter
-        return str(segmenter.model.card.get("sha256") or self.service.model.identity)
+        weights = str(segmenter.model.card.get("sha256") or self.service.model.identity)
+        return ":".join((weights, *sorted(self.service.wanted)))
 
     def _score(self, path: Path) -> ImageScores:
         model = self.service.model
@@ -136,7 +142,7 @@ class LearningLoop:
                 self.service.cache.put(key, found)  # so the image is encoded when a user opens it
             return found
 
-        return score_image(model.segmenter, opened.image, modality, encode)
+        return score_image(model.segmenter, opened.image, modality, encode, self.service.wanted)
 
 
 def published_in(folder: Path, kind: str) -> Path:

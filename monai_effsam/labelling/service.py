@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from monai_effsam.data.io import Image
-from monai_effsam.errors import UsageError
+from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.inference.answers import Decoding, results_of
 from monai_effsam.inference.embedding_cache import EmbeddingCache
 from monai_effsam.inference.model_path import default_model_path, shipped_models
@@ -28,7 +28,7 @@ from monai_effsam.labelling.models import EncodingDesk, ServedModel
 from monai_effsam.labelling.prompted_image import PromptedImage
 from monai_effsam.labelling.prompting import prompts_of, slice_of
 from monai_effsam.labelling.requests import Clicks
-from monai_effsam.targets import Target, targets_of
+from monai_effsam.targets import Target, narrowed_targets
 
 __all__ = ["LabellingAnswer", "LabellingService"]
 
@@ -45,13 +45,14 @@ class LabellingService:
         model: self-prompting model: a path, or a segmenter that is open; None for the one that ships.
         prompted_model: the model for clicks and boxes; None for the one that ships.
         modality: of images that do not tell theirs.
+        targets: names of those that are labelled here; all by default. A modality of which none is named keeps all.
         cache: of encodings; None for one in memory.
         shelf: of images; None for one of the usual size.
         device: where networks compute.
 
     Raises:
         WeightsError: a model is missing or cannot be loaded.
-        UnknownNameError: the model does not know the modality.
+        UnknownNameError: the model does not know the modality, or a target.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LabellingService:
         prompted_model: Path | Segmenter | None = None,
         *,
         modality: str | None = None,
+        targets: Collection[str] = (),
         cache: EmbeddingCache | None = None,
         shelf: ImageShelf | None = None,
         device: str = "cpu",
@@ -77,6 +79,10 @@ class LabellingService:
         )
         if self.modality is not None:
             self._automatic.segmenter.modality_index(self.modality)
+        self.wanted = frozenset(targets)
+        known = {target.name for target in self._automatic.segmenter.model.targets}
+        for name in sorted(self.wanted - known):
+            raise UnknownNameError("target", name, sorted(known))
 
     def _opened(self, model: Path | Segmenter | ServedModel) -> ServedModel:
         if isinstance(model, ServedModel):
@@ -116,8 +122,9 @@ class LabellingService:
         """What the automatic task outlines: targets of a modality or of this service's, else of all, each name once."""
         table, known = self._automatic.segmenter.model.targets, modality or self.modality
         if known is not None:
-            return targets_of(known, table)
-        return tuple({target.name: target for target in table}.values())
+            return narrowed_targets(known, self.wanted, table)
+        every = (t for m in {t.modality: 0 for t in table} for t in narrowed_targets(m, self.wanted, table))
+        return tuple({target.name: target for target in every}.values())
 
     def automatic(
         self, path: Path, *, modality: str | None = None, targets: Sequence[str] | None = None
@@ -127,7 +134,7 @@ class LabellingService:
         Args:
             path: of the image.
             modality: what the store knows; a DICOM file's own word comes first, this service's last.
-            targets: names of those wanted, of all by default.
+            targets: names of those wanted, of all that are labelled here by default.
 
         Raises:
             DataError: the image cannot be read.
@@ -144,6 +151,8 @@ class LabellingService:
                 f"{image.name}: modality is unknown, expected one of {', '.join(model.segmenter.modalities)}. "
                 "Start the server with --modality."
             )
+        if targets is None:
+            targets = [t.name for t in narrowed_targets(known, self.wanted, model.segmenter.model.targets)]
         mask = np.zeros((len(image), *image.size), np.uint8)
         parts: list[Decoding] = []
         for index in range(len(image)):

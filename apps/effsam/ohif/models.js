@@ -9,6 +9,12 @@ export function namesOf(labels) {
   return Object.entries(labels || {}).sort((a, b) => a[1] - b[1]).map(([name]) => name);
 }
 
+/** Names that a model outlines in images of a DICOM modality; null where the server does not tell. */
+export function fittingOf(info, name, modality) {
+  const names = ((info?.models || {})[name]?.modalities || {})[String(modality || '').trim().toUpperCase()];
+  return Array.isArray(names) && names.length ? names : null;
+}
+
 /** Names of all labels that the server knows. */
 export function labelsOf(info) {
   const all = Object.values(info.models || {}).flatMap(model => namesOf(model.labels));

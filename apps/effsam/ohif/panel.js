@@ -97,6 +97,7 @@ function show(part, session) {
   const { busy, info, models, training } = session;
   part.said.textContent = busy ? `${busy} …` : session.message;
   part.said.classList.toggle('effsam-failed', session.failed && !busy);
+  part.said.dataset.told = session.told;
   part.said.dataset.state = busy ? 'busy' : session.failed ? 'failed' : 'ready';
   choices(part.target, session.targets);
   choices(part.label, session.labels, session.label);
@@ -109,7 +110,7 @@ function show(part, session) {
   part.automatic.disabled = !models.automatic;
   part.byName.disabled = !models.byName;
   part.through.classList.toggle('effsam-on', session.through);
-  part.through.disabled = !models.volume;
+  part.through.disabled = !models.volume || (session.displaySet()?.imageIds || []).length < 2;
   part.submit.disabled = part.undo.disabled = part.clear.disabled = !info;
   part.next.disabled = !part.strategy.options.length;
   part.train.disabled = !part.trainer.options.length || Boolean(training);

@@ -3,7 +3,7 @@
 
 import { gridOf } from './grid.js';
 import { Labelmap } from './labelmap.js';
-import { labelsOf, modelsOf, targetsOf } from './models.js';
+import { fittingOf, labelsOf, modelsOf, targetsOf } from './models.js';
 import { writeNrrd } from './nrrd.js';
 import { BACKGROUND, BOX, BRUSH, ERASER, FOREGROUND, Prompts, TOOL_GROUPS, choose, equip } from './prompts.js';
 import * as server from './server.js';
@@ -35,9 +35,12 @@ export class Session {
     this.busy = '';
     this.message = '';
     this.failed = false;
+    this.told = 0;
     this.watch = new Training((message, failed, info) => {
       this.info = info || this.info;
-      Object.assign(this, message ? { message, failed } : {});
+      if (message) {
+        this.#tell(message, failed);
+      }
       this.changed();
     });
     this.info = null;
@@ -54,7 +57,7 @@ export class Session {
     const end = listenTo(this.viewer, {
       completed: annotation => this.#drawn(annotation),
       modified: annotation => this.#moved(annotation),
-      ready: () => this.#showAll(),
+      ready: () => this.#ready(),
       active: () => this.#fit(),
     });
     return () => {
@@ -76,16 +79,16 @@ export class Session {
     });
   }
 
-  /** Labels of the images shown; all that the server knows until an answer has told which. */
+  /** Labels of the images shown; all that the server knows where nothing tells which. */
   get labels() {
-    return this.#current()?.labels || this.known;
+    return this.#fitting() || this.known;
   }
 
   /** Targets that can be named, of the class prompt. */
   get targets() {
     const all = targetsOf(this.info, this.models.byName);
-    const own = this.#current()?.labels;
-    return own ? all.filter(name => own.includes(name)) : all;
+    const own = this.#fitting();
+    return own ? own.filter(name => all.includes(name)) : all;
   }
 
   pickLabel(name) {
@@ -177,6 +180,11 @@ export class Session {
     return shownSet(this.viewer.services);
   }
 
+  /** Names that fit the images shown: as the last answer said, else as their modality says; null if neither does. */
+  #fitting() {
+    return this.#current()?.labels || fittingOf(this.info, this.models.automatic, this.displaySet()?.Modality);
+  }
+
   #current() {
     return this.#maps.get(this.displaySet()?.displaySetInstanceUID);
   }
@@ -205,6 +213,11 @@ export class Session {
 
   #showAll() {
     return showMaps(this.viewer.services, this.#maps);
+  }
+
+  #ready() {
+    this.#fit();
+    return this.#showAll();
   }
 
   /** A prompt was drawn: it belongs to the label and the images of the moment. */
@@ -271,6 +284,10 @@ export class Session {
     }, prompts);
   }
 
+  #tell(message, failed) {
+    Object.assign(this, { message, failed, told: this.told + 1 });
+  }
+
   /** Do one thing at a time, say what is done, and what went wrong. */
   async #run(what, work, prompts = []) {
     this.#waiting?.abort();
@@ -280,14 +297,13 @@ export class Session {
     this.failed = false;
     this.changed();
     try {
-      this.message = await work(waiting.signal);
+      this.#tell(await work(waiting.signal), false);
     } catch (error) {
       if (error.name === 'AbortError') {
         return;
       }
       this.prompts.remove(prompts); // a prompt that was refused must not come again with the next
-      this.failed = true;
-      this.message = error.message || String(error);
+      this.#tell(error.message || String(error), true);
     }
     if (this.#waiting === waiting) {
       this.busy = '';

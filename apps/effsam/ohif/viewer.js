@@ -7,7 +7,8 @@ import { ServerError, studyOf } from './server.js';
  * Listen to the viewer.
  *
  * @param {Object} viewer `{services, cornerstone, cornerstoneTools}`.
- * @param {Object} on `completed(annotation)`, `modified(annotation)`, `ready()` and `active()` of viewports.
+ * @param {Object} on `completed(annotation)`, `modified(annotation)`, `ready()` of viewports, `active()`: other images
+ *   may be worked on.
  * @returns {function(): void} ends it.
  */
 export function listenTo({ services, cornerstone, cornerstoneTools }, on) {
@@ -18,12 +19,13 @@ export function listenTo({ services, cornerstone, cornerstoneTools }, on) {
   cornerstone.eventTarget.addEventListener(Events.ANNOTATION_MODIFIED, modified);
   const grid = services.viewportGridService;
   const ready = grid.subscribe(grid.EVENTS.VIEWPORTS_READY, on.ready);
-  const active = grid.subscribe(grid.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED, on.active);
+  const { ACTIVE_VIEWPORT_ID_CHANGED, GRID_STATE_CHANGED } = grid.EVENTS;
+  const active = [ACTIVE_VIEWPORT_ID_CHANGED, GRID_STATE_CHANGED].map(event => grid.subscribe(event, on.active));
   return () => {
     cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_COMPLETED, completed);
     cornerstone.eventTarget.removeEventListener(Events.ANNOTATION_MODIFIED, modified);
     ready.unsubscribe();
-    active.unsubscribe();
+    active.forEach(one => one.unsubscribe());
   };
 }
 

@@ -17,8 +17,8 @@ from monai_effsam.data.io.image import check_size
 from monai_effsam.errors import DataError
 
 __all__ = [
-    "DAMAGED", "affine_of", "check_image", "common_orientation", "first_number", "frame_count", "functional",
-    "modality_of", "normal_of", "open_dicom", "orientation_of", "positions_of", "spacing_of",
+    "DAMAGED", "DICOM_MODALITIES", "affine_of", "check_image", "common_orientation", "first_number", "frame_count",
+    "functional", "modality_of", "normal_of", "open_dicom", "orientation_of", "positions_of", "spacing_of",
 ]  # fmt: skip
 
 DAMAGED = (
@@ -27,10 +27,12 @@ DAMAGED = (
 )  # fmt: skip
 """What the DICOM reader raises on damaged files."""
 
-_MODALITIES = {
+DICOM_MODALITIES = {
     "CT": "ct", "MR": "mr", "US": "ultrasound", "DX": "xray", "CR": "xray", "DR": "xray", "RG": "xray",
     "ES": "endoscopy", "OP": "fundus", "XC": "dermoscopy", "DMS": "dermoscopy",
 }  # fmt: skip
+"""Values of the attribute Modality, and our names of them."""
+
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _CENTIMETRES = 3
 
@@ -83,7 +85,7 @@ def frame_count(data: Any) -> int:
 
 def modality_of(data: Any) -> str | None:
     """Our name of the modality, None where the attribute does not say it (such as OT)."""
-    return _MODALITIES.get(str(data.get("Modality") or "").strip().upper())
+    return DICOM_MODALITIES.get(str(data.get("Modality") or "").strip().upper())
 
 
 def first_number(value: Any) -> float | None:

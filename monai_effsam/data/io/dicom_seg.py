@@ -36,6 +36,7 @@ def write_dicom_seg(
     out_dir: Path,
     *,
     algorithm: Algorithm | None = None,
+    description: str = "Segmentation",
 ) -> Path | None:
     """Write the mask as a DICOM Segmentation, NAME_seg.dcm, that refers to the frames of the input.
 
@@ -50,6 +51,7 @@ def write_dicom_seg(
         targets: the table's rows of the image's modality; of a value that occurs twice the first counts.
         out_dir: folder, made where it is missing.
         algorithm: who outlined; the plug-in where it is not given.
+        description: of the series; the names of the targets follow it, as far as there is room.
 
     Returns:
         The file; None, and no file, if the mask is empty, since viewers refuse a segmentation of nothing.
@@ -69,7 +71,7 @@ def write_dicom_seg(
         return None
     from monai_effsam.data.io.dicom_seg_encode import encode_seg  # brings pydicom, which few inputs need
 
-    content = encode_seg(image, mask, found, algorithm or Algorithm())
+    content = encode_seg(image, mask, found, algorithm or Algorithm(), description)
     return write_bytes(seg_path(image, out_dir), content, image.sources)
 
 

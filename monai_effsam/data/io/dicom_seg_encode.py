@@ -26,7 +26,9 @@ _BITS_A_BYTE = 8
 _SERIES_OFFSET = 1000  # ours come after the study's own, by number
 
 
-def encode_seg(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], algorithm: Algorithm) -> bytes:
+def encode_seg(
+    image: Image, mask: NDArray[np.uint8], found: Sequence[Target], algorithm: Algorithm, description: str
+) -> bytes:
     """The file's content: a segment for each target, a frame for each slice that shows it.
 
     Args:
@@ -34,13 +36,14 @@ def encode_seg(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], a
         mask: (N, H, W), in the order of the image's slices.
         found: the targets of all values that the mask has, by value.
         algorithm: who outlined.
+        description: of the series; the names of the targets follow it.
 
     Raises:
         DataError: a file of the input is gone or damaged, or cannot be referred to.
     """
     try:
         with quiet():  # values of the input are looked at, and complained about, again
-            return _content(image, mask, found, algorithm)
+            return _content(image, mask, found, algorithm, description)
     except DataError:
         raise
     except header.DAMAGED as error:
@@ -50,7 +53,9 @@ def encode_seg(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], a
         ) from error
 
 
-def _content(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], algorithm: Algorithm) -> bytes:
+def _content(
+    image: Image, mask: NDArray[np.uint8], found: Sequence[Target], algorithm: Algorithm, description: str
+) -> bytes:
     from highdicom import UID
     from highdicom.seg import Segmentation
 
@@ -72,10 +77,11 @@ def _content(image: Image, mask: NDArray[np.uint8], found: Sequence[Target], alg
         device_serial_number="none",
         content_label="SEGMENTATION",
         content_description=f"Outlined by {algorithm.name}"[:64],
-        series_description=_at_most(f"Segmentation: {names}", 64),
+        series_description=_at_most(f"{description}: {names}", 64),
         transfer_syntax_uid=uid.ExplicitVRLittleEndian,
     )
     seg.SpecificCharacterSet = "ISO_IR 192"
+    seg.SeriesDate, seg.SeriesTime = seg.ContentDate, seg.ContentTime  # now; the study's date is another
     if not sources.has_thickness:
         del seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
     if not sources.is_placed:

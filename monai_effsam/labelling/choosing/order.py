@@ -78,14 +78,14 @@ def _combined(given: Candidates) -> list[str]:
 
 
 ORDERS: dict[str, tuple[str, Order]] = {
+    "combined": ("Where the model is in doubt and the image is unlike all that is labelled", _combined),
+    "diversity": ("Where the image is unlike all that is labelled", _diversity),
+    "disagreement": ("Where the model disagrees with itself when prompted with its own box", _disagreement),
+    "foreground": ("Any image, more often one where the model finds something", _foreground),
     "random": ("Any image", _shuffled),
     "first": ("By name", _first),
-    "foreground": ("Any image, more often one where the model finds something", _foreground),
-    "disagreement": ("Where the model disagrees with itself when prompted with its own box", _disagreement),
-    "diversity": ("Where the image is unlike all that is labelled", _diversity),
-    "combined": ("Where the model is in doubt and the image is unlike all that is labelled", _combined),
 }
-"""Name of a strategy -> what it does, in a few words for viewers, and its order."""
+"""Name of a strategy -> what it does, in a few words for viewers, and its order; viewers offer the first one first."""
 
 
 def _parts(name: str) -> list[str]:

@@ -7,7 +7,7 @@ the first mask's box; entropy is that of the mask's probabilities. Both need no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.runtimes.contract import PromptArrays, RawDecoding
 from monai_effsam.inference.segmenter import PRESENT, Segmenter
 from monai_effsam.metrics.overlap import dice_score
+from monai_effsam.targets import narrowed_targets, targets_of
 
 __all__ = ["Encode", "ImageScores", "pooled_embedding", "score_encoding", "score_image"]
 
@@ -54,7 +55,11 @@ Encode = Callable[[Image, int, str], Encoding]
 
 
 def score_image(
-    segmenter: Segmenter, image: Image, modality: str, encode: Encode | None = None
+    segmenter: Segmenter,
+    image: Image,
+    modality: str,
+    encode: Encode | None = None,
+    targets: Collection[str] | None = None,
 ) -> ImageScores:
     """Scores of an image; of a volume the most doubtful of a few slices, spread over its middle.
 
@@ -63,20 +68,26 @@ def score_image(
         image: from `read_image`.
         modality: of the image.
         encode: where encodings come from; the segmenter by default.
+        targets: names of those that are labelled; all by default.
     """
     at = np.unique(np.linspace(0, len(image) - 1, SLICES + 2).round().astype(int)[1:-1])
-    each = [score_encoding(segmenter, (encode or segmenter.encode)(image, int(n), modality)) for n in at]
+    each = [
+        score_encoding(segmenter, (encode or segmenter.encode)(image, int(n), modality), targets) for n in at
+    ]
     pooled = _unit(np.mean([one.pooled for one in each], axis=0))
     worst = max(each, key=lambda one: one.doubt)
     return worst._replace(foreground=max(one.foreground for one in each), pooled=pooled)
 
 
-def score_encoding(segmenter: Segmenter, encoding: Encoding) -> ImageScores:
+def score_encoding(
+    segmenter: Segmenter, encoding: Encoding, targets: Collection[str] | None = None
+) -> ImageScores:
     """Scores of one encoded slice.
 
     Args:
         segmenter: self-prompting.
         encoding: of one slice, with its modality.
+        targets: names of those that are labelled; all by default.
     """
     number = segmenter.modality_index(encoding.modality)
     raw = segmenter.runtime.decode(encoding.encoded, number, None)
@@ -85,7 +96,10 @@ def score_encoding(segmenter: Segmenter, encoding: Encoding) -> ImageScores:
     rows = max(1, round(logits.shape[1] * height / encoding.placement.frame[0]))
     columns = max(1, round(logits.shape[2] * width / encoding.placement.frame[1]))
     logits = logits[:, :rows, :columns]  # the rest is padding
-    found = [t for t in range(len(logits)) if presence[t] >= PRESENT and (logits[t] > 0).any()]
+    table, modality = segmenter.model.targets, str(encoding.modality)
+    every = targets_of(modality, table)
+    asked = [every.index(target) for target in narrowed_targets(modality, targets, table)]
+    found = [t for t in asked if presence[t] >= PRESENT and (logits[t] > 0).any()]
     probability = 1 / (1 + np.exp(-logits.astype(np.float32).clip(-30, 30)))
     if found:
         pixels = encoding.placement.frame[0] / raw.mask_logits.shape[2]
@@ -93,7 +107,7 @@ def score_encoding(segmenter: Segmenter, encoding: Encoding) -> ImageScores:
         disagreement = float(np.mean(apart))
         entropy = float(np.mean([_entropy(probability[t]) for t in found]))
     else:
-        top = float(presence.max())
+        top = float(presence[asked].max())
         disagreement = min(1.0, 2 * top)  # presence is below one half here
         entropy = float(_bits(np.array([top]))[0])
     inside = np.any([logits[t] > 0 for t in found], axis=0).mean() if found else 0.0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines.optimisation import Schedule, build_optimizer, step_trainer
 from monai_effsam.engines.watch import HeldOutWatch
 from monai_effsam.errors import DataError, UsageError
-from monai_effsam.labelling.learning.labelled import LabelledItem, read_items, split_items, spoken_of
+from monai_effsam.labelling.learning.labelled import LabelledItem, read_items, split_items
 from monai_effsam.labelling.learning.publication import current, publish
 from monai_effsam.labelling.learning.tuning import (
     CachedSlice,
@@ -120,6 +120,7 @@ def learn(
     models: Path,
     *,
     modality: str | None = None,
+    targets: Collection[str] = (),
     learning: Learning | None = None,
     progress: Progress = lambda epoch, best: True,
 ) -> Learned:
@@ -132,6 +133,7 @@ def learn(
         base: the model that the app started from; self-prompting.
         models: folder of the published versions.
         modality: of images that do not tell it.
+        targets: names of those that are asked for when models are judged; all by default.
         learning: how.
         progress: called before the first epoch and after each.
 
@@ -143,16 +145,15 @@ def learn(
     model = load_model(base)
     if model.promptable:
         raise UsageError(f"{base}: is a promptable model, expected a self-prompting one. Name another.")
-    train, held = split_items(items, learning.held_share)
-    taught, judges = _read(train, held, model, modality)
+    taught, judges = _read(items, learning.held_share, model, modality)
     in_use = current(models)
     before_model = model if in_use is None else load_model(in_use)
     cached_held = list(cache_slices(model, judges))
     own_held = cached_held if in_use is None else list(cache_slices(before_model, judges))
-    before = held_dice(before_model, own_held)
+    before = held_dice(before_model, own_held, targets)
     cached = list(cache_slices(model, taught, views=max(1, min(3, _MOST // (2 * len(taught))))))
     tuned = replace(model, network=deepcopy(model.network))
-    after, whole = train_cached(tuned, cached, cached_held, learning, progress)
+    after, whole = train_cached(tuned, cached, cached_held, learning, progress, targets)
     facts = {"trained": len({s.case for s in taught}), "held": len({s.case for s in judges})}
     published = None
     if whole and after >= before:
@@ -168,23 +169,24 @@ def learn(
 
 
 def _read(
-    train: Sequence[LabelledItem], held: Sequence[LabelledItem], model: LoadedModel, modality: str | None
+    items: Sequence[LabelledItem], held_share: float, model: LoadedModel, modality: str | None
 ) -> tuple[list[LabelledSlice], list[LabelledSlice]]:
-    """Slices to train on and to judge by, never too many."""
-    table = model.targets
-    every = [read_items(part, model.specs, table, modality) for part in (train, held)]
-    known = spoken_of([*every[0], *every[1]])
-    taught, judges = ([replace(s, known=known[s.modality]) for s in part] for part in every)
-    usable = len({s.case for s in (*taught, *judges)})
-    if usable < LEAST:
+    """Slices to train on and to judge by, never too many; chosen among the labels that can be used."""
+    every = read_items(items, model.specs, model.targets, modality)
+    usable = {one.case for one in every}
+    if len(usable) < LEAST:
         raise DataError(
-            f"train: {usable} labels can be used, expected at least {LEAST}. Label more images; the log tells which "
-            "were passed over."
+            f"train: {len(usable)} labels can be used, expected at least {LEAST}. Label more images; the log tells "
+            "which were passed over."
         )
-    if not taught or not judges:
+    _, held = split_items([item for item in items if item.image_id in usable], held_share)
+    judging = {item.image_id for item in held}
+    taught = [one for one in every if one.case not in judging]
+    judges = [one for one in every if one.case in judging]
+    if not judges:  # all of one group; of two or more, one trains and one judges
         raise DataError(
-            f"train: {usable} labels can be used, but none is left to train on, or none to judge by; expected some of "
-            "two patients or more. Label images of others."
+            f"train: {len(usable)} labels can be used, but all are of one patient, expected two patients or more. "
+            "Label images of others."
         )
     return _evenly(taught, _MOST), _evenly(judges, _MOST_HELD)
 
@@ -201,6 +203,7 @@ def train_cached(
     held: Sequence[CachedSlice],
     learning: Learning,
     progress: Progress = lambda epoch, best: True,
+    targets: Collection[str] = (),
 ) -> tuple[float, bool]:
     """Train a model in place on cached slices; it is left with the weights of its best epoch.
 
@@ -210,6 +213,7 @@ def train_cached(
         held: to judge by; empty for the weights of the last epoch, unjudged.
         learning: how.
         progress: called after each epoch.
+        targets: names of those that are asked for when it is judged; all by default.
 
     Returns:
         Dice on the held slices (0 without any), and whether the training was not cancelled.
@@ -235,7 +239,7 @@ def train_cached(
         epochs=learning.epochs,
         epoch_length=learning.epoch_length,
     )
-    measure = (lambda: {"dice": held_dice(model, held)}) if held else None
+    measure = (lambda: {"dice": held_dice(model, held, targets)}) if held else None
     watch = HeldOutWatch(network, measure, "dice", None, smaller=False, patience=PATIENCE)
     watch.attach(trainer)
     cancelled = False

@@ -21,7 +21,7 @@ from monai_effsam.labelling.learning.grid import label_on_grid
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import Target, targets_of
 
-__all__ = ["LabelledItem", "label_values", "labelled_items", "read_items", "split_items", "spoken_of"]
+__all__ = ["LabelledItem", "label_values", "labelled_items", "read_items", "split_items"]
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,6 @@ def read_items(
     specs: Mapping[str, ImageSpec],
     table: Sequence[Target],
     modality: str | None,
-    known: Mapping[str, Sequence[bool]] | None = None,
 ) -> list[LabelledSlice]:
     """Labelled slices of all items; one that cannot be used is passed over, with a warning.
 
@@ -119,7 +118,6 @@ def read_items(
         specs: of the model, by modality.
         table: the model's targets.
         modality: of images that do not tell it.
-        known: for each modality, whether labels speak of its targets; default what these items name.
     """
     read: list[LabelledSlice] = []
     for item in items:
@@ -127,11 +125,11 @@ def read_items(
             read.extend(_read(item, specs, table, modality))
         except (EffsamError, OSError) as error:
             log.warning("%s: passed over, %s", item.image_id, error)
-    spoken = known or spoken_of(read)
-    return [replace(one, known=tuple(spoken.get(one.modality, one.known))) for one in read]
+    spoken = _spoken_of(read)
+    return [replace(one, known=spoken[one.modality]) for one in read]
 
 
-def spoken_of(slices: Sequence[LabelledSlice]) -> dict[str, tuple[bool, ...]]:
+def _spoken_of(slices: Sequence[LabelledSlice]) -> dict[str, tuple[bool, ...]]:
     """For each modality, which of its targets any slice speaks of."""
     found: dict[str, tuple[bool, ...]] = {}
     for one in slices:

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,27 @@ class FineTuning(TrainTask):
         base: the model that the app started from.
         models: folder of the published versions; `train_stats.json` lies there too.
         modality: of images that do not tell it.
+        targets: names of those that are asked for when models are judged; all by default.
     """
 
-    def __init__(self, base: Path, models: Path, *, modality: str | None = None) -> None:
+    def __init__(
+        self, base: Path, models: Path, *, modality: str | None = None, targets: Collection[str] = ()
+    ) -> None:
         super().__init__("Learn from the submitted labels (self-prompter and decoder; minutes on a CPU)")
-        self.base, self.models, self.modality = base, models, modality
+        self.base, self.models, self.modality, self.targets = base, models, modality, targets
         self._cancel = threading.Event()
 
     def config(self) -> dict[str, Any]:
         """What a user may change; a list is a choice, its first entry the default."""
-        return {"train": list(PARTS), "epochs": 8, "held_share": 0.2}
+        return {
+            "train": list(PARTS),
+            "epochs": 8,
+            "epoch_length": 20,
+            "batch": 4,
+            "rate": 3e-4,
+            "held_share": 0.2,
+            "seed": 0,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Where the training is, or how the last one ended, as the viewers' bars read it."""
@@ -98,7 +109,13 @@ class FineTuning(TrainTask):
         progress(0, 0.0)
         try:
             done = learn(
-                items, self.base, self.models, modality=self.modality, learning=learning, progress=progress
+                items,
+                self.base,
+                self.models,
+                modality=self.modality,
+                targets=self.targets,
+                learning=learning,
+                progress=progress,
             )
         except BaseException:
             self._tell({**self.stats(), **facts, "state": "failed"})

@@ -7,7 +7,7 @@ decoder (with self-prompter) alone learns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from monai_effsam.networks.encoders import Encoded
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.specs import Placement
-from monai_effsam.targets import targets_of
+from monai_effsam.targets import narrowed_targets, targets_of
 
 __all__ = [
     "CachedBatch",
@@ -211,12 +211,15 @@ class CachedStep(SelfPromptingStep):
 
 
 @torch.no_grad()
-def held_dice(model: LoadedModel, cached: Sequence[CachedSlice]) -> float:
+def held_dice(
+    model: LoadedModel, cached: Sequence[CachedSlice], targets: Collection[str] | None = None
+) -> float:
     """Mean Dice of the model's own answers, 0..1, over pictures and targets that are there or were found.
 
     Args:
         model: self-prompting; put in eval mode.
         cached: pictures with labels, by this model or one that differs only in what learns.
+        targets: names of those that are asked for; all by default.
     """
     segmenter = Segmenter(TorchRuntime(model))
     network = cast(EspMedSam, model.network)
@@ -224,7 +227,9 @@ def held_dice(model: LoadedModel, cached: Sequence[CachedSlice]) -> float:
     for one in cached:
         index = network.modalities.index(one.slice.modality)
         encoded = encoded_of(network, [part[None] for part in one.parts], index)
-        found = segmenter.decode(Encoding(encoded, one.placement, one.slice.modality, 1, {})).mask[0]
+        asked = [t.name for t in narrowed_targets(one.slice.modality, targets, network.targets)]
+        encoding = Encoding(encoded, one.placement, one.slice.modality, 1, {})
+        found = segmenter.decode(encoding, targets=asked).mask[0]
         for place, target in enumerate(targets_of(one.slice.modality, network.targets), 1):
             answer, label = found == target.value, one.slice.label == place
             if one.slice.known[place - 1] and (answer.any() or label.any()):

@@ -5,26 +5,32 @@
 
 Every image goes through the trunk once; then each strategy and seed labels, trains and measures round after round. What
 is done is passed over, so it may be stopped and started, and several processes may share one `--out` with different
-seeds. With `--server URL` the rounds of one strategy and seed go through a running server instead.
+seeds. With `--http` each run starts `effsam label` on copies of the images, and all goes through its HTTP API, as a
+viewer's requests do: slower by far, since nothing is shared but encodings.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from monai_effsam.data.sets import Case, read_set
 from monai_effsam.labelling.choosing.order import ORDERS
 from monai_effsam.labelling.durable import write_durably
+from monai_effsam.labelling.simulating.page import write_page
 from monai_effsam.labelling.simulating.report import learning_curves, simulation_table
 from monai_effsam.labelling.simulating.rounds import (
     RoundPlan,
     RoundRow,
     SimulatedApp,
     append_rows,
+    draw_cases,
     read_rows,
     run_rounds,
 )
@@ -63,9 +69,20 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{words} (default {default})")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate (default 3e-4)")
     parser.add_argument("--controllers", action="store_true", help="train the modality controllers too")
+    parser.add_argument(
+        "--size", type=int, help="frame of the images [px], smaller is faster (default: the model's own)"
+    )
+    parser.add_argument(
+        "--write-docs", type=Path, metavar="FILE.md", help="write a page and its pictures there"
+    )
+    parser.add_argument("--notes", type=Path, metavar="FILE.md", help="what the page has to say besides")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--server", help="URL of a server on the pool of the only set")
-    parser.add_argument("--settle", type=float, default=20.0, help="time for its scores after a training [s]")
+    parser.add_argument(
+        "--http", action="store_true", help="through the HTTP API of a server of its own a run"
+    )
+    parser.add_argument(
+        "--settle", type=float, default=20.0, help="with --http: wait for new scores after a training [s]"
+    )
     return parser
 
 
@@ -75,8 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ignite").setLevel(logging.WARNING)
+    for chatty in ("ignite", "monailabel"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
+    if args.size:
+        args.model = _resized(args.model, args.size, args.out / "model")
     rows_file = args.out / "rows.jsonl"
     plan = RoundPlan(args.start, args.step, args.rounds)
     done = {(r.set_name, r.strategy, r.seed) for r in read_rows(rows_file) if r.round == args.rounds}
@@ -88,20 +108,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if (set_name, strategy, seed) in done:
                     continue
                 shared = shared or _shared(args, set_name, cases)
-                app = _app(args, cases, seed, shared)
-                rows = list(_told(run_rounds(app, plan, set_name, strategy, seed, time.monotonic)))
+                with _app(args, cases, f"{set_name}_{strategy}_{seed}", seed, shared) as app:
+                    rows = list(_told(run_rounds(app, plan, set_name, strategy, seed, time.monotonic)))
                 append_rows(rows_file, rows)  # whole runs only: one that was stopped is done again
     rows = read_rows(rows_file)
     if rows:
         write_durably(args.out / "table.md", simulation_table(rows).encode())
         write_durably(args.out / "labels.svg", learning_curves(rows).encode())
         write_durably(args.out / "clicks.svg", learning_curves(rows, clicks=True).encode())
+    if args.write_docs:
+        write_page(args.write_docs, rows, arguments or sys.argv[1:], args.notes)
     return 0
 
 
+def _resized(model: Path, size: int, folder: Path) -> Path:
+    """A copy of a model that sees all images at `size` pixels a side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+    for spec in card["specs"].values():
+        spec["size"] = size
+    write_durably(folder / "model.json", json.dumps(card).encode())
+    write_durably(folder / "model.pt", model.read_bytes())
+    return folder / "model.pt"
+
+
 def _shared(args: argparse.Namespace, set_name: str, cases: Sequence[Case]) -> object:
-    """What all runs of a set share: its maps, or with a server nothing."""
-    if args.server:
+    """What all runs of a set share: its maps, or with servers nothing."""
+    if args.http:
         return True
     from monai_effsam.labelling.simulating.in_process import cached_set
 
@@ -109,26 +142,28 @@ def _shared(args: argparse.Namespace, set_name: str, cases: Sequence[Case]) -> o
     return cached_set(args.model, cases, pool=args.pool, test=args.test, file=file)
 
 
-def _app(args: argparse.Namespace, cases: Sequence[Case], seed: int, shared: object) -> SimulatedApp:
-    if args.server:
-        from monai_effsam.labelling.simulating.over_http import ServedApp
+@contextmanager
+def _app(
+    args: argparse.Namespace, cases: Sequence[Case], name: str, seed: int, shared: object
+) -> Iterator[SimulatedApp]:
+    """A fresh app for one run of that name."""
+    if args.http:
+        from monai_effsam.labelling.simulating.over_http import ServedApp, served
 
-        pool = [case for case in cases if case.split == "train"][: args.pool]
-        test = [case for case in cases if case.split != "train"][: args.test]
+        pool, test = draw_cases(cases, args.pool, args.test)
         options = {
-            "epochs": 1,
-            "epoch_length": args.steps,
-            "batch": args.batch,
-            "rate": args.rate,
-            "seed": seed,
-        }
-        return ServedApp(args.server, pool, test, seed, options=options, settle=args.settle)
+            "epochs": 1, "epoch_length": args.steps, "batch": args.batch, "rate": args.rate, "seed": seed,
+            "train": "controllers and decoder" if args.controllers else "decoder",
+        }  # fmt: skip
+        with served(pool, args.out / f"served_{name}", args.model, args.out / "cache") as address:
+            yield ServedApp(address, pool, test, seed, options=options, settle=args.settle)
+        return
     from monai_effsam.labelling.learning.finetune import Learning
     from monai_effsam.labelling.simulating.in_process import CachedSet, InProcessApp
 
     assert isinstance(shared, CachedSet)
     learning = Learning(args.controllers, 1, args.steps, args.batch, args.rate, seed=seed)
-    return InProcessApp(shared, learning, seed, candidates=args.candidates)
+    yield InProcessApp(shared, learning, seed, candidates=args.candidates)
 
 
 def _told(rows: Iterable[RoundRow]) -> Iterator[RoundRow]:

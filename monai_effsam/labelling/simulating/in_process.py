@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from monai_effsam.checkpoints import LoadedModel, load_model
 from monai_effsam.data.sets import Case
@@ -23,7 +24,7 @@ from monai_effsam.labelling.choosing.scores import ImageScores, pooled_embedding
 from monai_effsam.labelling.durable import beside
 from monai_effsam.labelling.learning.finetune import Learning, fine_tune
 from monai_effsam.labelling.learning.tuning import CachedSlice, cache_slices, encoded_of, held_dice
-from monai_effsam.labelling.simulating.rounds import clicks_to_mend
+from monai_effsam.labelling.simulating.rounds import clicks_to_mend, draw_cases
 from monai_effsam.networks.nets import EspMedSam
 
 __all__ = ["CachedSet", "InProcessApp", "cached_set"]
@@ -39,11 +40,15 @@ class CachedSet:
         model: that it was made with; every run starts from it.
         pool: images that may be labelled, by name.
         test: images to measure on.
+        targets: that the set labels, all that anybody asks for.
+        first: the model after a seed's first round, which is the same for all strategies.
     """
 
     model: LoadedModel
     pool: dict[str, CachedSlice]
     test: list[CachedSlice]
+    targets: frozenset[str]
+    first: dict[tuple[Any, ...], LoadedModel] = field(default_factory=dict)
 
 
 def cached_set(
@@ -60,12 +65,8 @@ def cached_set(
         seed: of the draw.
     """
     model = load_model(model_path)
-    random = np.random.RandomState(seed)
-    chosen = []
-    for part, count in ((True, pool), (False, test)):
-        own = [case for case in cases if (case.split == "train") == part]
-        chosen.append([own[i] for i in sorted(random.permutation(len(own))[:count])])
-    key = f"{model.card.get('sha256')} {pool} {test} {seed} {len(cases)} {cases[0].image}"
+    chosen = draw_cases(cases, pool, test, seed)
+    key = f"{model.card.get('sha256')} {model.specs} {pool} {test} {seed} {len(cases)} {cases[0].image}"
     known = None
     if file is not None and file.is_file():
         content = torch.load(file, mmap=True, weights_only=True)
@@ -86,7 +87,8 @@ def cached_set(
         torch.save({"key": key, "maps": maps}, part_file)
         part_file.replace(file)
     names = [case.image.stem for case in chosen[0]]
-    return CachedSet(model, dict(zip(names, found[0], strict=True)), found[1])
+    targets = frozenset(name for case in cases for name in case.values.values())
+    return CachedSet(model, dict(zip(names, found[0], strict=True)), found[1], targets)
 
 
 def _told(slices: Iterable[CachedSlice], count: int) -> Iterator[CachedSlice]:
@@ -110,11 +112,15 @@ class InProcessApp:
     def __init__(self, data: CachedSet, learning: Learning, seed: int, *, candidates: int = 150) -> None:
         self.data, self.learning, self.candidates, self.seed = data, learning, candidates, seed
         self.labelled: list[str] = []
+        self._trained = False
         self._random = np.random.RandomState(seed)
+        self._pooled: dict[str, NDArray[np.float32]] = {}
         self._use(data.model)
 
     def _use(self, model: LoadedModel) -> None:
         self.model, self._segmenter = model, Segmenter(TorchRuntime(model))
+        if self.learning.controllers:  # without them embeddings stay what they are
+            self._pooled.clear()
 
     def choose(self, strategy: str, count: int, round_: int) -> list[str]:
         """Images to label next, by the app's own order of the strategy."""
@@ -138,11 +144,14 @@ class InProcessApp:
     def _scores(self, doubtful: Sequence[str], every: Sequence[str], strategy: str) -> dict[str, ImageScores]:
         found = {}
         for name in every:
-            encoding = self._encoding(self.data.pool[name])
             if name in doubtful and strategy != "diversity":
-                found[name] = score_encoding(self._segmenter, encoding)
-            else:
-                found[name] = ImageScores(0.0, 0.0, 0.0, pooled_embedding(encoding.encoded))
+                encoding = self._encoding(self.data.pool[name])
+                found[name] = score_encoding(self._segmenter, encoding, self.data.targets)
+                self._pooled[name] = found[name].pooled
+                continue
+            if name not in self._pooled:
+                self._pooled[name] = pooled_embedding(self._encoding(self.data.pool[name]).encoded)
+            found[name] = ImageScores(0.0, 0.0, 0.0, self._pooled[name])
         return found
 
     @torch.no_grad()
@@ -157,15 +166,22 @@ class InProcessApp:
         clicks = 0
         for name in names:
             one = self.data.pool[name]
-            mask = self._segmenter.decode(self._encoding(one)).mask[0] > 0
+            mask = self._segmenter.decode(self._encoding(one), targets=list(self.data.targets)).mask[0] > 0
             clicks += clicks_to_mend(mask, one.slice.label > 0)
         self.labelled.extend(names)
         return clicks
 
     def train(self) -> None:
         """From the first weights, on all labels."""
-        self._use(fine_tune(self.data.model, [self.data.pool[n] for n in self.labelled], self.learning))
+        known, key = self.data.first, (self.learning, *self.labelled)
+        model = known.get(key) or fine_tune(
+            self.data.model, [self.data.pool[n] for n in self.labelled], self.learning
+        )
+        if not self._trained:
+            known[key] = model
+        self._trained = True
+        self._use(model)
 
     def dice(self) -> float:
         """Of the answers as users get them."""
-        return held_dice(self.model, self.data.test)
+        return held_dice(self.model, self.data.test, self.data.targets)

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,55 @@ from monai_effsam.labelling.learning.grid import label_on_grid
 from monai_effsam.labelling.simulating.rounds import clicks_to_mend
 from monai_effsam.metrics.overlap import dice_score
 
-__all__ = ["ServedApp"]
+__all__ = ["ServedApp", "served"]
+
+_READY = 180.0  # a server that has not answered for so long does not come [s]
+
+
+@contextmanager
+def served(pool: Sequence[Case], folder: Path, model: Path, cache: Path) -> Iterator[str]:
+    """A new `effsam label`, as users start it, on copies of images; its address.
+
+    Args:
+        pool: images that it serves, all of one modality.
+        folder: for the copies and all that the server writes; emptied first.
+        model: that it starts with.
+        cache: folder of encodings, which several servers may share.
+
+    Raises:
+        DataError: it did not start.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    studies = folder / "studies"
+    studies.mkdir(parents=True)
+    for case in pool:
+        shutil.copy(case.image, studies)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "monai_effsam.cli", "label", "--quiet", "--studies", str(studies),
+        "--port", str(port), "--model", str(model), "--modality", pool[0].modality, "--state", str(folder / "state"),
+        "--conf", f"cache={cache}", "--conf", f"targets={','.join(pool[0].values.values())}",
+    ]  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command) as server:
+        try:
+            _wait_for(address, server)
+            yield address
+        finally:
+            server.terminate()
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _READY
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            MONAILabelClient(address).info()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise DataError(f"{address}: the server did not start. Its own words are above, and in its logs/app.log.")
 
 
 class ServedApp:

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from monai_effsam.data.sets import Case
+
 __all__ = [
     "RoundPlan",
     "RoundRow",
     "SimulatedApp",
     "append_rows",
     "clicks_to_mend",
+    "draw_cases",
     "read_rows",
     "run_rounds",
 ]
@@ -114,6 +117,23 @@ def run_rounds(
         dice, now = app.dice(), clock()
         yield RoundRow(set_name, strategy, seed, number, labels, clicks, round(dice, 5), round(now - last, 1))
         last = now
+
+
+def draw_cases(cases: Sequence[Case], pool: int, test: int, seed: int = 0) -> tuple[list[Case], list[Case]]:
+    """Some cases of the split `train`, which may be labelled, and some of the others, which are measured on.
+
+    Args:
+        cases: of a set.
+        pool: of the former, so many, or all.
+        test: of the latter, so many, or all.
+        seed: of the draw.
+    """
+    random = np.random.RandomState(seed)
+    drawn = []
+    for part, count in ((True, pool), (False, test)):
+        own = [case for case in cases if (case.split == "train") == part]
+        drawn.append([own[i] for i in sorted(random.permutation(len(own))[:count])])
+    return drawn[0], drawn[1]
 
 
 def clicks_to_mend(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from monai_effsam.errors import DataError
-from monai_effsam.labelling.store.seg_reading import referenced_series
+from monai_effsam.labelling.store.seg_reading import made_at, referenced_series
 
 __all__ = ["DicomArchive"]
 
@@ -59,15 +59,19 @@ class DicomArchive:
             raise DataError(f"{self.name}: gives no instance of series {series}, expected some. Look there.")
         return found
 
-    def referenced(self, study: str, seg: str) -> str:
-        """UID of the series that a segmentation refers to; empty, with a warning, where it cannot be told."""
+    def referenced(self, study: str, seg: str) -> tuple[str, str]:
+        """UID of the series that a segmentation refers to, and when it was made, as `made_at` tells it.
+
+        Both are empty, with a warning, where that cannot be told.
+        """
         from pydicom.dataset import Dataset
 
         try:
-            return referenced_series(Dataset.from_json(self.client.retrieve_series_metadata(study, seg)[0]))
+            metadata = Dataset.from_json(self.client.retrieve_series_metadata(study, seg)[0])
+            return referenced_series(metadata), made_at(metadata)
         except Exception as error:  # noqa: BLE001  of HTTP, JSON or pydicom; one bad object hides no other
             log.warning("%s: segmentation passed over, %s", seg, error)
-            return ""
+            return "", ""
 
     def store(self, data: Any) -> bool:
         """Store an instance; whether that went well, else with a warning."""

@@ -23,7 +23,7 @@ from monai_effsam.labelling.durable import PART, move_durably, write_durably
 from monai_effsam.labelling.store.archive import DicomArchive
 from monai_effsam.labelling.store.folder import FolderStore
 from monai_effsam.labelling.store.folder_files import SERIES
-from monai_effsam.labelling.store.seg_reading import read_seg
+from monai_effsam.labelling.store.seg_reading import made_at, read_seg
 from monai_effsam.labelling.store.seg_writing import label_to_seg
 from monai_effsam.labelling.store.state import FINAL
 from monai_effsam.targets import TARGETS, Target
@@ -69,7 +69,7 @@ class DicomWebStore(FolderStore):
         self._lock, self._fetching = threading.RLock(), dict[str, threading.Lock]()
         self._sending = threading.Lock()
         self._listed: tuple[float, tuple[str, ...]] = (-1e9, ())
-        self._referred: dict[str, str] = {}  # segmentation -> series; they never change
+        self._referred: dict[str, tuple[str, str]] = {}  # segmentation -> series, when; they never change
 
     def name(self) -> str:
         """Address of the PACS."""
@@ -96,7 +96,7 @@ class DicomWebStore(FolderStore):
         listed = self.list_images()
         known = set(super().get_labeled_images(label_tag, labels))
         if label_tag in (None, FINAL):
-            known |= set(self._referred.values())
+            known |= {series for series, _ in self._referred.values()}
         return [uid for uid in listed if uid in known]
 
     def get_unlabeled_images(
@@ -153,9 +153,9 @@ class DicomWebStore(FolderStore):
             DataError: the PACS does not give it, or it cannot be read.
         """
         if label_tag == FINAL and label_id not in FolderStore.get_labeled_images(self):
-            segs = [seg for seg, series in self._referred.items() if series == label_id]
-            if segs and label_id in self.list_images():
-                self._take_seg(label_id, segs[-1])
+            made = {seg: when for seg, (series, when) in self._referred.items() if series == label_id}
+            if made and label_id in self.list_images():
+                self._take_seg(label_id, max(made, key=made.__getitem__))
         return super().get_label_uri(label_id, label_tag)
 
     def save_label(
@@ -271,7 +271,7 @@ class DicomWebStore(FolderStore):
             data = dcmread(path)
             if not self.archive.store(data):
                 return False
-            self._referred[str(data.SeriesInstanceUID)] = path.name.rsplit("-", 1)[0]
+            self._referred[str(data.SeriesInstanceUID)] = (path.name.rsplit("-", 1)[0], made_at(data))
             path.unlink()
         return True
 

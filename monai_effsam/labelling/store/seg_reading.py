@@ -17,7 +17,7 @@ from monai_effsam.errors import DataError
 from monai_effsam.labelling.geometry import stored_affine, stored_size
 from monai_effsam.labelling.learning.grid import resampled
 
-__all__ = ["read_seg", "referenced_series"]
+__all__ = ["made_at", "read_seg", "referenced_series"]
 
 
 def referenced_series(metadata: Any) -> str:
@@ -30,6 +30,16 @@ def referenced_series(metadata: Any) -> str:
         if item.get("SeriesInstanceUID"):
             return str(item.SeriesInstanceUID)
     return ""
+
+
+def made_at(metadata: Any) -> str:
+    """When a segmentation was made, as text that sorts by time: 20260131093000.5; empty where it is not told.
+
+    Args:
+        metadata: a pydicom data set.
+    """
+    day = str(metadata.get("ContentDate") or "").replace(".", "")
+    return day and day + str(metadata.get("ContentTime") or "").replace(":", "")
 
 
 def read_seg(path: Path, image: Image) -> tuple[NDArray[np.uint8], dict[int, str]]:

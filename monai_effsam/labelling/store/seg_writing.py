@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ["label_to_seg"]
 
 def label_to_seg(image: Image, label: Path, info: Mapping[str, Any], targets: Sequence[Target]) -> bytes:
     """The content of a segmentation with a segment for each structure drawn.
+
+    Its description tells when it was made, so that users tell it from an older one of the same images.
 
     Args:
         image: of kind "dicom".
@@ -39,7 +42,14 @@ def label_to_seg(image: Image, label: Path, info: Mapping[str, Any], targets: Se
     mask, names = label_on_grid(label, image), label_values(info)
     found = [_target(int(v), names.get(int(v), f"segment_{v}"), image, targets) for v in np.unique(mask) if v]
     with tempfile.TemporaryDirectory() as folder:
-        path = write_dicom_seg(image, mask, found, Path(folder), algorithm=Algorithm(prompted=True))
+        path = write_dicom_seg(
+            image,
+            mask,
+            found,
+            Path(folder),
+            algorithm=Algorithm(prompted=True),
+            description=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        )
         return path.read_bytes() if path else b""
 
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from monai_effsam.data.io.dicom_header import DICOM_MODALITIES
 from monai_effsam.errors import UsageError
 from monai_effsam.labelling.requests import InferenceRequest
 from monai_effsam.labelling.service import LabellingAnswer, LabellingService
@@ -22,6 +25,16 @@ class AutomaticTask(ServiceTask):
         super().__init__(
             service, "segmentation", 3, "Outlines every structure that the model knows, without a click"
         )
+
+    def info(self) -> dict[str, Any]:
+        """As of every task, and `modalities`: DICOM's word for one (such as `US`) -> targets outlined there."""
+        known = self.service.model.segmenter.modalities
+        fitting = {
+            word: [target.name for target in self.service.targets(name)]
+            for word, name in DICOM_MODALITIES.items()
+            if name in known
+        }
+        return super().info() | {"modalities": fitting}
 
     def answer(self, request: InferenceRequest) -> LabellingAnswer:
         """Of all targets, or of those that OHIF names by value."""

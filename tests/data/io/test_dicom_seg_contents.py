@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """DICOM Segmentations: what they say of the targets and of themselves, and what is refused."""
 
+from datetime import datetime
+
 import cv2
 import numpy as np
 import pydicom
@@ -40,6 +42,17 @@ def test_segments_are_the_targets_found_in_the_words_of_the_table(make_series, t
     assert (seg.Modality, seg.ManufacturerModelName, seg.SeriesNumber) == ("SEG", "monai_effsam", 1004)
     assert seg.SeriesDescription == "Segmentation: liver, adrenal_gland_left"
     assert (seg.PatientID, seg.StudyInstanceUID) == ("P7", "1.2.3")
+
+
+def test_the_series_is_described_and_dated(make_series, tmp_path, some_mask):
+    image = make_series([0, 10])
+    before = datetime.now()
+    path = write_dicom_seg(image, some_mask(image), CT, tmp_path, description="Label " + 9 * "again.")
+    seg = pydicom.dcmread(path)
+    made = datetime.strptime(f"{seg.SeriesDate} {seg.SeriesTime}", "%Y%m%d %H%M%S.%f")
+    assert before <= made <= datetime.now()
+    assert (seg.ContentDate, seg.ContentTime) == (seg.SeriesDate, seg.SeriesTime)
+    assert seg.SeriesDescription == "Label " + 9 * "again." + ":..."
 
 
 def test_nothing_found_makes_no_file(make_series, tmp_path):

@@ -93,6 +93,26 @@ def test_an_image_of_nothing_is_doubtful_as_far_as_its_presence_is(tiny_model, p
     assert got.entropy == pytest.approx(0.7219, abs=1e-3)
 
 
+def test_only_the_targets_that_are_labelled_are_in_doubt(tiny_model, picture, monkeypatch):
+    segmenter = Segmenter.open(tiny_model, "torch")
+    table = [t for t in segmenter.model.targets if t.modality == "ct"]
+    assert len(table) > 1
+    encoding = segmenter.encode(read_image(picture), 0, "ct")
+    decode = segmenter.runtime.decode
+
+    def first_everywhere(encoded, modality, prompt=None):
+        raw = decode(encoded, modality, prompt)
+        presence, logits = np.zeros_like(raw.presence), np.full_like(raw.mask_logits, -9)
+        presence[:, 0], logits[:, 0] = 1, 9
+        return raw._replace(presence=presence, mask_logits=logits)
+
+    monkeypatch.setattr(segmenter.runtime, "decode", first_everywhere)
+    assert score_encoding(segmenter, encoding).foreground == 1
+    assert score_encoding(segmenter, encoding, [table[0].name]).foreground == 1
+    assert score_encoding(segmenter, encoding, [table[1].name]).foreground == 0
+    assert score_encoding(segmenter, encoding, ["polyp"]).foreground == 1  # none of this modality: all
+
+
 def test_scores_of_the_exported_model_are_the_same(tiny_model, tiny_exported, picture):
     one = score_image(Segmenter.open(tiny_model, "torch"), read_image(picture), "endoscopy")
     other = score_image(Segmenter.open(tiny_exported, "onnxruntime"), read_image(picture), "endoscopy")

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Learning from a store: a better model is published, a worse one is not, and it can be stopped."""
 
+from dataclasses import fields, replace
+
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from monai_effsam.errors import DataError, UsageError
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.labelling.learning import finetune
 from monai_effsam.labelling.learning.finetune import Learning, fine_tune, learn
-from monai_effsam.labelling.learning.labelled import labelled_items
+from monai_effsam.labelling.learning.labelled import labelled_items, split_items
 from monai_effsam.labelling.learning.publication import current, versions
 from monai_effsam.labelling.learning.trainer import FineTuning
 from monai_effsam.labelling.learning.tuning import CachedSlices, CachedStep, cache_slices, held_dice
@@ -102,6 +104,22 @@ def test_held_dice_is_that_of_the_segmenter(tiny_model):
     assert held_dice(model, list(cache_slices(model, few))) == pytest.approx(np.mean(scores), abs=0.02)
 
 
+def test_held_dice_of_targets_that_are_asked_for(tiny_model):
+    model = load_model(tiny_model)
+    table = [t.name for t in model.targets if t.modality == "ct"]
+    few = [replace(one, modality="ct", known=(True,) * len(table)) for one in slices(2)]
+    cached = list(cache_slices(model, few))
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        decode = Segmenter.decode
+        patch.setattr(
+            Segmenter, "decode", lambda *a, targets: asked.append(targets) or decode(*a, targets=targets)
+        )
+        held_dice(model, cached, [table[1], "polyp"])
+        held_dice(model, cached)
+    assert asked == [[table[1]]] * 2 + [table] * 2
+
+
 def test_learning_publishes_a_better_model_that_runs(tiny_model, store, tmp_path):
     items, models = labelled_items(store.datalist()), tmp_path / "models"
     seen = []
@@ -139,6 +157,12 @@ def test_the_model_in_use_is_the_one_to_beat(tiny_model, store, tmp_path):
     assert again["dice_before"] == pytest.approx(first["dice"], abs=0.02)  # weights are stored in 16 bits
     assert again["published"] is None
     assert trainer.stats()["state"] == "kept"
+
+
+def test_a_user_may_change_all_that_a_round_has(tiny_model, tmp_path):
+    offered = FineTuning(tiny_model, tmp_path / "m").config()
+    own = {field.name: field.default for field in fields(Learning) if field.name != "controllers"}
+    assert {name: value for name, value in offered.items() if name != "train"} == own
 
 
 def test_task_tells_where_it_is(tiny_model, store, tmp_path):
@@ -186,6 +210,22 @@ def test_cancelled_in_the_middle(tiny_model, store, tmp_path):
 def test_wrong_options_are_refused(tiny_model, store, tmp_path, request_, message):
     with pytest.raises(UsageError, match=message):
         FineTuning(tiny_model, tmp_path / "m")(request_, store)
+
+
+def test_labels_that_cannot_be_used_do_not_judge(tiny_model, store, tmp_path):
+    every = labelled_items(store.datalist())
+    unusable = {item.image_id for item in split_items(every, SHORT.held_share)[1]}
+    items = [replace(item, names={5: "needle"}) if item.image_id in unusable else item for item in every]
+    done = learn(items, tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT)
+    assert unusable
+    assert done.held >= 1
+    assert done.trained + done.held == 12 - len(unusable)
+
+
+def test_labels_of_one_patient_are_too_few(tiny_model, store, tmp_path):
+    items = [replace(item, group="p") for item in labelled_items(store.datalist())]
+    with pytest.raises(DataError, match="12 labels can be used, but all are of one patient"):
+        learn(items, tiny_model, tmp_path / "m", modality="endoscopy", learning=SHORT)
 
 
 def test_too_few_labels_are_told(tiny_model, store, tmp_path):

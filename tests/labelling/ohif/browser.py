@@ -40,7 +40,7 @@ class Browser:
         ]  # fmt: skip
         redirected = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
-            ["nice", "-n", "15", "bash", "-c", redirected, "bash", *command],
+            ["bash", "-c", redirected, "bash", *command],
             pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -147,6 +147,9 @@ class Browser:
         if message.get("method") == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(str(details.get("exception", {}).get("description", details))[:400])
+        elif message.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
+            said = (str(one.get("value", one.get("description"))) for one in params["args"])
+            self.errors.append(" ".join(said)[:400])
         elif message.get("method") == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":

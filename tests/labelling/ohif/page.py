@@ -55,12 +55,14 @@ class Viewer:
         return f"document.querySelector('[data-effsam={name}]')"
 
     def said(self, text: str, state: str = "ready") -> None:
-        """Wait until the panel says so."""
+        """Wait until the panel says so; a failure that is not waited for ends the wait."""
         said = self.part("said")
-        self.browser.until(
-            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})",
-            600,
+        so = (
+            f"{said}.dataset.state === {json.dumps(state)} && {said}.textContent.includes({json.dumps(text)})"
         )
+        fresh = f"Number({said}.dataset.told) > Number({said}.dataset.before || 0)"
+        self.browser.until(f"{fresh} && ({so} || {said}.dataset.state === 'failed')", 600)
+        assert self.browser.js(so), self.browser.js(f"{said}.textContent")
 
     def press(self, name: str, text: str = "", state: str = "ready") -> None:
         """Press a button, and wait for what the panel says then."""
@@ -68,6 +70,11 @@ class Viewer:
         self.browser.js(f"{self.part(name)}.click()")
         if text:
             self.said(text, state)
+
+    def offers(self, name: str, values: list[str]) -> None:
+        """Wait until a list offers just these."""
+        options = f"JSON.stringify([...{self.part(name)}.options].map(one => one.value))"
+        self.browser.until(f"{options} === {json.dumps(json.dumps(values, separators=(',', ':')))}", 30)
 
     def choose(self, name: str, value: str) -> None:
         """Choose from a list."""
@@ -99,8 +106,9 @@ class Viewer:
         return found[0], found[1]
 
     def forget(self) -> None:
-        """Blank what the panel said, so that what it says next is seen."""
-        self.browser.js(f"{self.part('said')}.textContent = ''")
+        """Wait for what the panel says from now on."""
+        said = self.part("said")
+        self.browser.js(f"{said}.dataset.before = {said}.dataset.told")
 
     def point(self, i: int, j: int) -> None:
         """Click at a pixel."""
@@ -131,6 +139,11 @@ class Viewer:
 
 def stored_masks(orthanc: str, study: Study) -> list[dict[str, NDArray[np.bool_]]]:
     """The segmentations of a study in the PACS: segment -> mask on the study's slices."""
+    return [masks_of(seg, study) for seg in stored_segs(orthanc, study)]
+
+
+def stored_segs(orthanc: str, study: Study) -> list[Any]:
+    """The segmentations of a study in the PACS, in no order."""
     found = []
     rows = httpx.get(
         f"{orthanc}/dicom-web/studies/{study.study}/series", headers={"Accept": "application/dicom+json"}
@@ -140,12 +153,12 @@ def stored_masks(orthanc: str, study: Study) -> list[dict[str, NDArray[np.bool_]
             continue
         ask = {"Level": "Instance", "Query": {"SeriesInstanceUID": row["0020000E"]["Value"][0]}}
         [instance] = httpx.post(f"{orthanc}/tools/find", json=ask).json()
-        seg = pydicom.dcmread(BytesIO(httpx.get(f"{orthanc}/instances/{instance}/file").content))
-        found.append(_segments(seg, study))
+        found.append(pydicom.dcmread(BytesIO(httpx.get(f"{orthanc}/instances/{instance}/file").content)))
     return found
 
 
-def _segments(seg: Any, study: Study) -> dict[str, NDArray[np.bool_]]:
+def masks_of(seg: Any, study: Study) -> dict[str, NDArray[np.bool_]]:
+    """Segment -> mask on the study's slices."""
     uids = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in study.files]
     names = {item.SegmentNumber: str(item.SegmentLabel) for item in seg.SegmentSequence}
     masks = {name: np.zeros(study.pixels.shape, bool) for name in names.values()}

@@ -72,9 +72,12 @@ def nrrd(study: Study, mask: NDArray[np.uint8]) -> bytes:
 
 INFO: dict[str, Any] = {
     "name": "stand-in",
-    "labels": ["organ", "strip"],
+    "labels": ["organ", "strip", "of_another_modality"],
     "models": {
-        "automatic": {"type": "segmentation", "labels": {"organ": 1, "strip": 2}, "dimension": 3, "config": {}},
+        "automatic": {
+            "type": "segmentation", "labels": {"organ": 1, "strip": 2}, "dimension": 3, "config": {},
+            "modalities": {word: ["organ", "strip"] for word in ("CT", "MR", "US", "ES")},
+        },
         "class_prompt": {
             "type": "segmentation", "labels": {"organ": 1, "strip": 2}, "dimension": 3,
             "config": {"target": ["organ", "strip", "nothing"]},

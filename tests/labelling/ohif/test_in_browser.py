@@ -61,6 +61,7 @@ def address(server: StandIn, served: Any) -> str:
 def browser(browser_program: str) -> Iterator[Browser]:
     with Browser(browser_program) as one:
         yield one
+        assert one.errors == []  # the console
 
 
 @pytest.fixture(params=["CT", "MR", "US", "ES"])
@@ -80,6 +81,7 @@ def open_viewer(
 def test_outlined_corrected_and_stored(viewer: StandInViewer, orthanc: str) -> None:
     study, slices = viewer.study, viewer.study.pixels.shape[0]
     k = slices // 3
+    viewer.offers("label", ["organ", "strip"])
     viewer.press("automatic", "Done.")
     np.testing.assert_array_equal(viewer.mask(), automatic(study))
 
@@ -156,6 +158,7 @@ def test_refusal_is_shown_as_the_server_says_it(open_viewer: Callable[[str], Sta
     try:
         viewer.press("automatic", "image: <b>too small</b>, expected more.", "failed")
         assert viewer.browser.js(f"{viewer.part('said')}.children.length") == 0
+        assert "422" in viewer.browser.errors.pop()
     finally:
         viewer.server.refuse = ""
     viewer.press("automatic", "Done.")

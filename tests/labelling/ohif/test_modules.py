@@ -12,6 +12,7 @@ import pytest
 
 HELP = """
 import { Grid } from 'MODULES/grid.js';
+import { fittingOf } from 'MODULES/models.js';
 import { readNrrd, writeNrrd } from 'MODULES/nrrd.js';
 const image = k => ({ imagePositionPatient: [5, 6, 3 * k], rowCosines: [1, 0, 0], columnCosines: [0, 1, 0],
   columnPixelSpacing: 0.5, rowPixelSpacing: 2 });
@@ -126,6 +127,14 @@ const result = [
         "The mask has 4 x 3 x 1 voxels, the images 4 x 3 x 2.",
         "The axes of the mask are not those of the images.",
     ]
+
+
+def test_labels_that_fit_a_modality_are_those_that_the_server_tells(run: Any) -> None:
+    found = run("""
+const info = { models: { own: { modalities: { US: ['head'], CT: [] } }, stock: {} } };
+const asked = [['own', 'US'], ['own', ' us'], ['own', 'CT'], ['own', 'OT'], ['own', undefined], ['stock', 'US']];
+const result = [...asked.map(([name, modality]) => fittingOf(info, name, modality)), fittingOf(null, 'own', 'US')];""")
+    assert found == [["head"], ["head"], None, None, None, None, None]
 
 
 def test_no_module_makes_html_of_text(modules: Path) -> None:

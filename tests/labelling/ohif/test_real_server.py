@@ -8,31 +8,28 @@ that a mask on the wrong slice, or turned over, is seen. EFFSAM_PICTURES names a
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from numpy.typing import NDArray
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 pytest.importorskip("monailabel")
 pytest.importorskip("highdicom")
-nibabel = pytest.importorskip("nibabel")
-ndimage = pytest.importorskip("scipy.ndimage")
+pytest.importorskip("nibabel")
+pytest.importorskip("scipy")
 
+from monai_effsam.data.io.dicom_header import DICOM_MODALITIES  # noqa: E402
 from monai_effsam.labelling.requests import Clicks  # noqa: E402
-from monai_effsam.labelling.service import LabellingAnswer, LabellingService  # noqa: E402
+from monai_effsam.labelling.service import LabellingService  # noqa: E402
+from monai_effsam.targets import targets_of  # noqa: E402
 
 from .browser import Browser  # noqa: E402, TID252  tests are no package on the path
-from .conftest import free_port, wait_for  # noqa: E402, TID252
 from .demo_studies import TO_LEARN_FROM, demo_studies  # noqa: E402, TID252
-from .page import VIEW, Viewer, stored_masks  # noqa: E402, TID252
+from .page import VIEW, Viewer, masks_of, stored_masks, stored_segs  # noqa: E402, TID252
+from .shipped import keep_picture, largest, middle, place, same, shown, start, without_label  # noqa: E402, TID252
 from .studies import Study  # noqa: E402, TID252
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -44,28 +41,6 @@ PROMPTED = {
     "ES": ("polyp",) * 2,
 }
 """What the point is set on, and what the box is drawn around."""
-
-Masks = dict[str, NDArray[np.bool_]]
-
-
-def start(orthanc: str, dist: Path, folder: Path, *more: str) -> tuple[str, Callable[[], None]]:
-    """`effsam label` over the archive: its address, and what ends it."""
-    port = free_port()
-    command = [sys.executable, "-m", "monai_effsam.cli", "label", "--studies", f"{orthanc}/dicom-web"]
-    command += ["--ohif", str(dist), "--state", str(folder / "state"), "--port", str(port), *more]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-
-    def end() -> None:
-        process.terminate()
-        process.wait(30)
-
-    try:
-        wait_for(f"http://127.0.0.1:{port}/login" if more else f"http://127.0.0.1:{port}/info/", 600)
-    except OSError as error:
-        end()
-        raise RuntimeError((folder / "log").read_text(errors="replace")[-2000:]) from error
-    return f"http://127.0.0.1:{port}", end
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +65,7 @@ def address(
 def browser(browser_program: str) -> Iterator[Browser]:
     with Browser(browser_program, (1280, 900)) as one:
         yield one
+        assert one.errors == []  # the console
 
 
 @pytest.fixture(scope="module")
@@ -98,49 +74,6 @@ def service() -> Iterator[LabellingService]:
     one = LabellingService()
     yield one
     one.close()
-
-
-def shown(answer: LabellingAnswer, study: Study) -> Masks:
-    """An answer by name, (slices, rows, columns) in the order of the study's files, by the UIDs of the slices."""
-    uids = [str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in answer.image.sources]
-    own = [str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in study.files]
-    mask = answer.mask[[uids.index(uid) for uid in own]]
-    return {name: mask == value for name, value in answer.values.items()}
-
-
-def place(study: Study) -> Path:
-    """What the study is for the reader of images."""
-    return study.files[0] if len(study.files) == 1 else study.files[0].parent
-
-
-def same(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Whether masks agree, but for the last digits of a network that ran with other threads."""
-    return 2 * np.count_nonzero(one & other) >= 0.98 * (np.count_nonzero(one) + np.count_nonzero(other))
-
-
-def middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Column and row of the pixel that lies deepest inside."""
-    row, column = np.unravel_index(int(ndimage.distance_transform_edt(mask).argmax()), mask.shape)
-    return int(column), int(row)
-
-
-def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest piece of a mask."""
-    pieces, _ = ndimage.label(mask)
-    return np.asarray(pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax()))
-
-
-def keep_picture(browser: Browser, name: str) -> None:
-    """A picture of the page, where they are wanted."""
-    if "EFFSAM_PICTURES" in os.environ:
-        browser.js("new Promise(done => setTimeout(done, 1500))")
-        browser.picture(Path(os.environ["EFFSAM_PICTURES"]) / f"ohif_{name}.png")
-
-
-def without_label(address: str) -> list[str]:
-    """Series that nobody has labelled yet."""
-    told = httpx.get(f"{address}/datastore/", params={"output": "all"}).json()["objects"]
-    return [uid for uid, one in told.items() if "final" not in one["labels"]]
 
 
 def test_next_image(browser: Browser, address: str, studies: dict[str, Study]) -> None:
@@ -168,6 +101,8 @@ def test_outlined_corrected_and_stored(
 ) -> None:
     study = studies[name]
     viewer = Viewer(browser, address, study)
+    for part in ("label", "target"):
+        viewer.offers(part, [target.name for target in targets_of(DICOM_MODALITIES[name])])
     viewer.press("automatic", "Done.")
     drawn, expected = viewer.masks(), shown(service.automatic(place(study)), study)
     large = {name for name, mask in expected.items() if np.count_nonzero(mask) > 100}
@@ -212,6 +147,28 @@ def test_outlined_corrected_and_stored(
     assert [url for url in browser.requests if url.startswith("http") and not url.startswith(address)] == []
 
 
+def test_what_is_submitted_again_is_told_from_the_first(
+    browser: Browser, address: str, studies: dict[str, Study], orthanc: str
+) -> None:
+    study = studies["US2"]
+    viewer = Viewer(browser, address, study)
+    viewer.press("automatic", "Done.")
+    viewer.press("submit", "Stored: ")
+    viewer.press("clear", "Cleared.")
+    viewer.press("box")
+    viewer.box((40, 40), (120, 100))
+    viewer.press("submit", "Stored: ")
+    drawn = viewer.masks()["breast_lesion"]
+    segs = sorted(stored_segs(orthanc, study), key=lambda seg: seg.ContentDate + seg.ContentTime)
+    assert len({seg.SeriesDescription for seg in segs}) == len(segs) == 2
+    np.testing.assert_array_equal(masks_of(segs[-1], study)["breast_lesion"], drawn)
+    listed = [str(seg.SeriesDescription) for seg in segs]
+    viewer = Viewer(browser, address, study)
+    for one in listed:
+        browser.until(f"document.body.innerText.includes({json.dumps(one)})")
+    keep_picture(browser, "submitted_twice")
+
+
 def test_followed_through_the_volume_and_taken_back(
     browser: Browser, address: str, studies: dict[str, Study], service: LabellingService
 ) -> None:
@@ -245,8 +202,11 @@ def test_one_target_and_what_the_server_refuses(
     expected = shown(service.automatic(place(study), targets=["polyp"]), study)
     assert same(viewer.masks()["polyp"], expected["polyp"])
     before = viewer.mask()
+    target = viewer.part("target")
+    browser.js(f"{target}.append(new Option('liver'))")  # a page that does not know what fits
     viewer.choose("target", "liver")
     viewer.press("byName", "liver", "failed")
+    assert "400" in browser.errors.pop()
     np.testing.assert_array_equal(viewer.mask(), before)
 
 

@@ -48,7 +48,7 @@ def make_app(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from tests.labelling.server.stubs import StubApp, StubService
 
     monkeypatch.setattr(settings, "MONAI_LABEL_SESSION_PATH", str(tmp_path / "stock-sessions"))
-    monkeypatch.setattr("monai_effsam.labelling.app._service", lambda folder, conf: StubService())
+    monkeypatch.setattr("monai_effsam.labelling.app.open_service", lambda folder, conf: StubService())
     (tmp_path / "state").mkdir(exist_ok=True)
     return lambda where=None: StubApp(str(tmp_path / "state"), where or str(studies), {})
 

@@ -86,9 +86,14 @@ class GreyBands:
         return RawDecoding(logits, np.full((1, 3), 0.75, np.float32), presence)
 
 
+def small_service(**options: Any) -> LabellingService:
+    """A service of CT with both models."""
+    return LabellingService(Segmenter(GreyBands()), Segmenter(BrightPiece()), modality="ct", **options)
+
+
 @pytest.fixture
 def service() -> Iterator[LabellingService]:
-    made = LabellingService(Segmenter(GreyBands()), Segmenter(BrightPiece()), modality="ct")
+    made = small_service()
     yield made
     made.close()
 

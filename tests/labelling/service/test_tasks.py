@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("monailabel")
 sitk = pytest.importorskip("SimpleITK")
 
-from monai_effsam.errors import DataError, EffsamError, UsageError  # noqa: E402
+from monai_effsam.errors import DataError, EffsamError, UnknownNameError, UsageError  # noqa: E402
 from monai_effsam.labelling.requests import InferenceRequest  # noqa: E402
 from monai_effsam.labelling.tasks import inference_tasks  # noqa: E402
+from tests.labelling.service.conftest import small_service  # noqa: E402
 
 WIDTH, HEIGHT = 90, 60
 
@@ -53,6 +54,7 @@ def test_info_declares_the_panels_of_slicer_and_the_tabs_of_ohif(tasks):
     }
     assert told["automatic"]["labels"] == {"dim": 1, "middle": 2, "bright": 3}
     assert told["class_prompt"]["config"] == {"target": ["dim", "middle", "bright"]}
+    assert told["automatic"]["modalities"] == {"CT": ["dim", "middle", "bright"]}
     assert next(iter(tasks)) == "automatic"  # what Slicer runs by itself on a new sample
     json.dumps(told)
 
@@ -89,6 +91,19 @@ def test_one_class_by_name_and_by_value(tasks, two_of_three):
         assert stored(mask)[6, 6, 1] == 0
     with pytest.raises(UsageError, match="Choose one"):
         tasks["class_prompt"]({"image": str(two_of_three)})
+
+
+def test_a_project_labels_only_the_targets_that_it_names(two_of_three):
+    tasks = inference_tasks(small_service(targets=["bright", "middle"]))
+    assert tasks["automatic"].info()["labels"] == {"middle": 1, "bright": 2}
+    assert tasks["automatic"].info()["modalities"]["CT"] == ["middle", "bright"]
+    mask, told = tasks["automatic"]({"image": str(two_of_three)})
+    assert told["label_names"] == {"bright": 1}
+    assert stored(mask)[6, 6, 1] == 0
+    mask, told = tasks["class_prompt"]({"image": str(two_of_three), "target": "dim"})
+    assert told["label_names"] == {"dim": 1}  # who asks for it by name gets it
+    with pytest.raises(UnknownNameError, match="'grey'"):
+        small_service(targets=["grey"])
 
 
 def test_every_reply_tells_quality_and_where_the_time_went(tasks, two_of_three):

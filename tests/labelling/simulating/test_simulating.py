@@ -1,17 +1,18 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Simulated rounds of labelling: counted right, told right, the same for every strategy."""
 
-import csv
 import json
+from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("filelock")
 
+from monai_effsam.checkpoints import load_model
 from monai_effsam.labelling.simulating.__main__ import main
 from monai_effsam.labelling.simulating.report import (
+    above_random,
     labels_to_reach,
     learning_curves,
     savings,
@@ -24,6 +25,7 @@ from monai_effsam.labelling.simulating.rounds import (
     read_rows,
     run_rounds,
 )
+from tests.labelling.discs import write_set
 
 
 def test_clicks_are_the_wrong_pieces_and_one():
@@ -91,38 +93,34 @@ def test_labels_saved_are_read_off_the_mean_curves():
     assert savings(rows, "kvasir", "best") == pytest.approx(0.5)
     assert savings(rows, "kvasir", "worse") is None
     table = simulation_table(rows)
-    assert "| best | 0.510 ± 0.010 | 0.710 ± 0.010 | 0.910 ± 0.010 | 0.910 ± 0.010 | 150 | 50 % |" in table
-    assert "| worse |" in table
-    assert "not reached" in table
+    assert "| best | 0.510 ± 0.010 | 0.710 ± 0.010 | 0.910 ± 0.010 | 0.910 ± 0.010 |" in table
+    assert "| best | 50 % | 50 % | +0.150 ± 0.000 | 150 | 2.50 |" in table
+    assert "| worse | not reached | not reached | -0.100 ± 0.000 |" in table
     for picture in (learning_curves(rows), learning_curves(rows, clicks=True)):
         assert picture.startswith("<svg")
         assert "kvasir" in picture
         assert "best" in picture
 
 
+def test_labels_saved_for_good_are_those_that_are_not_lost_again():
+    rows = rows_of({"random": [0.5, 0.6, 0.7, 0.8], "unsteady": [0.5, 0.9, 0.7, 0.9]})
+    assert savings(rows, "kvasir", "unsteady") == pytest.approx(1 - (20 * 0.3 / 0.4) / 60)
+    assert savings(rows, "kvasir", "unsteady", for_good=True) == pytest.approx(1 - 50 / 60)
+
+
+def test_dice_above_random_is_paired_by_seed():
+    rows = rows_of({"random": [0.5, 0.6, 0.7, 0.8], "other": [0.1, 0.1, 0.8, 0.8]})
+    seed = next(r.seed for r in rows)
+    rows = [replace(r, dice=r.dice + 0.02) if (r.strategy, r.seed) == ("other", seed) else r for r in rows]
+    mean, half = above_random(rows, "kvasir", "other")
+    assert mean == pytest.approx(0.06)  # (0.1 + 0) / 2, and 0.02 more for one of two seeds
+    assert half == pytest.approx(12.706 * 0.01, rel=1e-3)
+
+
 @pytest.fixture
 def data(tmp_path):
     """A set of discs: 14 to train on, 4 to test on."""
-    folder = tmp_path / "data" / "discs"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    with (folder.parent / "targets.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [["set", "modality", "target", "label_value"], ["discs", "endoscopy", "polyp", 1]]
-        )
-    rows = [["image", "mask", "split", "case", "label_class"]]
-    for n in range(18):
-        random = np.random.RandomState(n)
-        label = np.zeros((64, 64), np.uint8)
-        cv2.circle(label, tuple(int(v) for v in random.randint(20, 44, 2)), int(random.randint(8, 16)), 1, -1)
-        picture = random.randint(0, 60, (64, 64, 3)).astype(np.uint8)
-        picture[label > 0] += 150
-        cv2.imwrite(str(folder / f"images/x{n}.png"), picture)
-        cv2.imwrite(str(folder / f"masks/x{n}.png"), label)
-        rows.append([f"images/x{n}.png", f"masks/x{n}.png", "train" if n < 14 else "test", f"x{n}", ""])
-    with (folder / "splits.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return folder.parent
+    return write_set(tmp_path / "data", 14, 4).parent
 
 
 def test_the_command_in_small(tiny_model, data, tmp_path):
@@ -152,4 +150,11 @@ def test_the_command_in_small(tiny_model, data, tmp_path):
     again = [json.loads(line) | {"seconds": 0} for line in (out / "rows.jsonl").read_text().splitlines()]
     assert again == [json.loads(line) | {"seconds": 0} for line in before.splitlines()]
     assert "| combined |" in (out / "table.md").read_text()
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    assert main([*map(str, arguments), "--size", "32", "--write-docs", str(page)]) == 0
+    assert "| combined |" in page.read_text()
+    assert "--size 32`; not edited" in page.read_text()
+    assert (page.parent / "page_clicks.svg").read_text().startswith("<svg")
+    assert load_model(out / "model" / "model.pt").specs["ct"].size == 32
     assert (out / "labels.svg").read_text().startswith("<svg")

@@ -4,6 +4,7 @@
 import logging
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nibabel
@@ -179,6 +180,25 @@ def test_label_goes_to_the_pacs_and_comes_back(store, pacs, tmp_path, uid):
     names = {name: value for value, name in item.names.items()}
     assert np.array_equal(got == names["liver"], expected == 1)
     assert np.array_equal(got == names["Needle Tip"], expected == 5)
+
+
+def test_a_label_that_is_submitted_again_is_told_from_the_first_and_taken(store, pacs, tmp_path):
+    path, first, image = drawn(store, "1.2.3.2", tmp_path)
+    store.save_label("1.2.3.2", str(path), "final", INFO)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(path).dataobj) // 5, np.eye(4)), path)
+    store.save_label("1.2.3.2", str(path), "final", {"label_info": [{"name": "Needle Tip", "idx": 1}]})
+    old, new = pacs.objects[-2:]
+    made = [datetime.strptime(seg.SeriesDescription[:19], "%Y-%m-%d %H:%M:%S") for seg in (old, new)]
+    assert made[0] <= made[1] <= datetime.now()
+    assert old.SeriesDescription[19:] == ": liver, Needle Tip"
+    assert new.SeriesDescription[19:] == ": Needle Tip"
+    assert old.ContentDate + old.ContentTime < new.ContentDate + new.ContentTime
+    for number, order in enumerate(([old, new], [new, old])):  # a PACS lists as it likes
+        pacs.objects[-2:] = order
+        other = DicomWebStore(pacs, tmp_path / f"other{number}", listing_seconds=0)
+        [item] = labelled_items(other.datalist())
+        assert list(item.names.values()) == ["Needle Tip"]
+        assert np.array_equal(label_on_grid(item.label, image) > 0, first == 5)
 
 
 def test_a_cropped_segmentation_lies_where_it_was_drawn(store, pacs, tmp_path):

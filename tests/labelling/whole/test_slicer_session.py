@@ -3,10 +3,10 @@
 
 import time
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.labelling.discs import write_disc
 from tests.labelling.server.plugin import plugin_logic
 from tests.labelling.whole.conftest import write_scan
 
@@ -89,16 +89,7 @@ def test_a_scan_is_followed_from_one_slice(serve, one_thread, tmp_path, monkeypa
 def discs(tmp_path):
     """Eight pictures of a disc, and where it is, by id."""
     (tmp_path / "studies").mkdir()
-    truth = {}
-    for n in range(8):
-        random = np.random.RandomState(n)
-        label = np.zeros((64, 64), np.uint8)
-        cv2.circle(label, tuple(int(v) for v in random.randint(20, 44, 2)), 12, 1, -1)
-        picture = random.randint(0, 60, (64, 64, 3)).astype(np.uint8)
-        picture[label > 0] += 150
-        cv2.imwrite(str(tmp_path / "studies" / f"x{n}.png"), picture)
-        truth[f"x{n}"] = label
-    return truth
+    return {f"x{n}": write_disc(tmp_path / "studies" / f"x{n}.png", n) for n in range(8)}
 
 
 def test_what_is_submitted_is_learnt(serve, discs, tiny_model, tiny_promptable, tmp_path, monkeypatch):
