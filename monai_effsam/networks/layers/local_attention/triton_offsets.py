@@ -8,7 +8,6 @@ they share. Otherwise as `triton_tiles.py`.
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -28,8 +27,8 @@ __all__ = ["attend", "to_keys_and_values", "to_queries"]
 
 @triton.jit
 def attend(
-    q: Any, k: Any, v: Any, out: Any, sums: Any, height: Any, width: Any, heads: Any,
-    q_b: Any, q_c: Any, q_p: Any, k_b: Any, k_c: Any, k_p: Any, v_b: Any, v_c: Any, v_p: Any,
+    q: tl.tensor, k: tl.tensor, v: tl.tensor, out: tl.tensor, sums: tl.tensor, height: tl.tensor, width: tl.tensor, heads: tl.tensor,
+    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     WRAP: tl.constexpr, ZEROS: tl.constexpr, LAST: tl.constexpr,
@@ -37,7 +36,7 @@ def attend(
     """The attention, and the base-2 logarithms of the softmax's denominators."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
-    position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
+    rows, columns, position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
     query = read(head_of(q, plane, heads, q_b, q_c, D), q_c, q_p, position, exists, D, BLOCK_D, LAST)
     query = query.to(ACC) * (SCALE * 1.4426950408889634)
     keys, values = head_of(k, plane, heads, k_b, k_c, D), head_of(v, plane, heads, v_b, v_c, D)
@@ -45,7 +44,7 @@ def attend(
     total = tl.zeros([TY * TX], ACC)
     weighted = tl.zeros([TY * TX, BLOCK_D], ACC)
     for number in range(0, KH * KW):
-        at, there = beside(number, y, x, height, width, KH, KW, DY, DX, TY, TX, WRAP)
+        at, there = beside(number, rows, columns, height, width, KH, KW, DY, DX, WRAP)
         logits = tl.sum(query * read(keys, k_c, k_p, at, there, D, BLOCK_D, LAST).to(ACC), 1)
         if not ZEROS:
             logits = tl.where(there, logits, float("-inf"))
@@ -65,10 +64,10 @@ def attend(
 
 @triton.jit
 def to_queries(
-    q: Any, k: Any, v: Any, out: Any, grad: Any, sums: Any, means: Any, grad_q: Any,
-    height: Any, width: Any, heads: Any,
-    q_b: Any, q_c: Any, q_p: Any, k_b: Any, k_c: Any, k_p: Any, v_b: Any, v_c: Any, v_p: Any,
-    g_b: Any, g_c: Any, g_p: Any,
+    q: tl.tensor, k: tl.tensor, v: tl.tensor, out: tl.tensor, grad: tl.tensor, sums: tl.tensor, means: tl.tensor, grad_q: tl.tensor,
+    height: tl.tensor, width: tl.tensor, heads: tl.tensor,
+    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
+    g_b: tl.tensor, g_c: tl.tensor, g_p: tl.tensor,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     WRAP: tl.constexpr, ZEROS: tl.constexpr, LAST: tl.constexpr,
@@ -76,7 +75,7 @@ def to_queries(
     """Gradient of the queries, and each query's sum of `grad * out`, which the keys need as well."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
-    position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
+    rows, columns, position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
     query = read(head_of(q, plane, heads, q_b, q_c, D), q_c, q_p, position, exists, D, BLOCK_D, LAST)
     query = query.to(ACC) * (SCALE * 1.4426950408889634)
     given = read(head_of(grad, plane, heads, g_b, g_c, D), g_c, g_p, position, exists, D, BLOCK_D, LAST).to(ACC)
@@ -88,7 +87,7 @@ def to_queries(
     tl.store(means + area + position, mean, mask=exists)
     gathered = tl.zeros([TY * TX, BLOCK_D], ACC)
     for number in range(0, KH * KW):
-        at, there = beside(number, y, x, height, width, KH, KW, DY, DX, TY, TX, WRAP)
+        at, there = beside(number, rows, columns, height, width, KH, KW, DY, DX, WRAP)
         key = read(keys, k_c, k_p, at, there, D, BLOCK_D, LAST).to(ACC)
         value = read(values, v_c, v_p, at, there, D, BLOCK_D, LAST).to(ACC)
         weights = tl.exp2(tl.sum(query * key, 1) - total)
@@ -101,10 +100,10 @@ def to_queries(
 
 @triton.jit
 def to_keys_and_values(
-    q: Any, k: Any, v: Any, grad: Any, sums: Any, means: Any, grad_k: Any, grad_v: Any,
-    height: Any, width: Any, heads: Any,
-    q_b: Any, q_c: Any, q_p: Any, k_b: Any, k_c: Any, k_p: Any, v_b: Any, v_c: Any, v_p: Any,
-    g_b: Any, g_c: Any, g_p: Any,
+    q: tl.tensor, k: tl.tensor, v: tl.tensor, grad: tl.tensor, sums: tl.tensor, means: tl.tensor, grad_k: tl.tensor, grad_v: tl.tensor,
+    height: tl.tensor, width: tl.tensor, heads: tl.tensor,
+    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
+    g_b: tl.tensor, g_c: tl.tensor, g_p: tl.tensor,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     WRAP: tl.constexpr, LAST: tl.constexpr,
@@ -112,7 +111,7 @@ def to_keys_and_values(
     """Gradients of keys and values; the tile's are keys, and a window of odd size looks the same from them."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
-    position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
+    rows, columns, position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
     key = read(head_of(k, plane, heads, k_b, k_c, D), k_c, k_p, position, exists, D, BLOCK_D, LAST)
     key = key.to(ACC) * (SCALE * 1.4426950408889634)
     value = read(head_of(v, plane, heads, v_b, v_c, D), v_c, v_p, position, exists, D, BLOCK_D, LAST).to(ACC)
@@ -121,7 +120,7 @@ def to_keys_and_values(
     to_key = tl.zeros([TY * TX, BLOCK_D], ACC)
     to_value = tl.zeros([TY * TX, BLOCK_D], ACC)
     for number in range(0, KH * KW):
-        at, there = beside(number, y, x, height, width, KH, KW, DY, DX, TY, TX, WRAP)
+        at, there = beside(number, rows, columns, height, width, KH, KW, DY, DX, WRAP)
         query = read(queries, q_c, q_p, at, there, D, BLOCK_D, LAST).to(ACC)
         given = read(grads, g_c, g_p, at, there, D, BLOCK_D, LAST).to(ACC)
         total = tl.load(sums + area + at, mask=there, other=0.0)

@@ -18,7 +18,7 @@ __all__ = ["around", "beside", "dense", "head_of", "inside", "own_bits", "read",
 
 @triton.jit
 def tile_origin(
-    height: Any, width: Any, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
+    height: tl.tensor, width: tl.tensor, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
 ) -> Any:
     """First row and column of this program's tile, and the number of its image and head.
 
@@ -36,7 +36,7 @@ def tile_origin(
 
 @triton.jit
 def head_of(
-    base: Any, plane: Any, heads: Any, stride_b: Any, stride_c: Any, D: tl.constexpr
+    base: tl.tensor, plane: tl.tensor, heads: tl.tensor, stride_b: tl.tensor, stride_c: tl.tensor, D: tl.constexpr
 ) -> Any:
     """Pointer to the first channel of a head of an image; the count is in 64 bits, those inside a head in 32."""
     image = (plane // heads).to(tl.int64)
@@ -45,7 +45,7 @@ def head_of(
 
 @triton.jit
 def dense(
-    base: Any, plane: Any, heads: Any, area: Any, D: tl.constexpr, LAST: tl.constexpr
+    base: tl.tensor, plane: tl.tensor, heads: tl.tensor, area: tl.tensor, D: tl.constexpr, LAST: tl.constexpr
 ) -> Any:
     """Pointer to a head of a map without gaps, the step of a channel, the step of a position."""
     image = (plane // heads).to(tl.int64) * (heads * D)
@@ -57,17 +57,17 @@ def dense(
 
 @triton.jit
 def tile_positions(
-    y: Any, x: Any, height: Any, width: Any, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
+    y: tl.tensor, x: tl.tensor, height: tl.tensor, width: tl.tensor, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
 ) -> Any:
-    """The tile's positions, row by row, and which of them are on the map."""
+    """Rows and columns of the tile's positions, the positions, and which of them are on the map."""
     n = tl.arange(0, TY * TX)
     rows = y + n // TX * DY
     columns = x + n % TX * DX
-    return rows * width + columns, (rows < height) & (columns < width)
+    return rows, columns, rows * width + columns, (rows < height) & (columns < width)
 
 
 @triton.jit
-def _on_map(rows: Any, columns: Any, height: Any, width: Any, WRAP: tl.constexpr) -> Any:
+def _on_map(rows: tl.tensor, columns: tl.tensor, height: tl.tensor, width: tl.tensor, WRAP: tl.constexpr) -> Any:
     """Positions, and which of them are on the map; a circular map is entered again at the other side, once."""
     if WRAP:
         rows = tl.where(rows < 0, rows + height, tl.where(rows >= height, rows - height, rows))
@@ -78,20 +78,18 @@ def _on_map(rows: Any, columns: Any, height: Any, width: Any, WRAP: tl.constexpr
 
 @triton.jit
 def beside(
-    number: Any, y: Any, x: Any, height: Any, width: Any,
-    KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
-    WRAP: tl.constexpr,
+    number: tl.tensor, rows: tl.tensor, columns: tl.tensor, height: tl.tensor, width: tl.tensor,
+    KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, WRAP: tl.constexpr,
 ) -> Any:
     """What the tile's positions meet at one offset of the window: positions, and which of them are on the map."""
-    n = tl.arange(0, TY * TX)
-    rows = y + (n // TX + number // KW - KH // 2) * DY
-    columns = x + (n % TX + number % KW - KW // 2) * DX
-    return _on_map(rows, columns, height, width, WRAP)
+    down = (number // KW - KH // 2) * DY
+    right = (number % KW - KW // 2) * DX
+    return _on_map(rows + down, columns + right, height, width, WRAP)
 
 
 @triton.jit
 def around(
-    start: Any, y: Any, x: Any, height: Any, width: Any,
+    start: tl.tensor, y: tl.tensor, x: tl.tensor, height: tl.tensor, width: tl.tensor,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     N: tl.constexpr, WRAP: tl.constexpr, ZEROS: tl.constexpr,
 ) -> Any:
@@ -123,14 +121,14 @@ def own_bits(TY: tl.constexpr, TX: tl.constexpr) -> Any:
 
 
 @triton.jit
-def inside(own: Any, outside: Any) -> Any:
+def inside(own: tl.tensor, outside: tl.tensor) -> Any:
     """(tile, surroundings): whether one is in the window of the other; a single operation a pair."""
     return (own[:, None] & outside[None, :]) == 0
 
 
 @triton.jit
 def read(
-    pointer: Any, step_c: Any, step_p: Any, position: Any, exists: Any,
+    pointer: tl.tensor, step_c: tl.tensor, step_p: tl.tensor, position: tl.tensor, exists: tl.tensor,
     D: tl.constexpr, BLOCK_D: tl.constexpr, LAST: tl.constexpr,
 ) -> Any:
     """(positions, channels), zeros where there is nothing; what is adjacent in memory is the last axis of the load."""
@@ -144,7 +142,7 @@ def read(
 
 @triton.jit
 def write(
-    pointer: Any, step_c: Any, step_p: Any, position: Any, exists: Any, values: Any,
+    pointer: tl.tensor, step_c: tl.tensor, step_p: tl.tensor, position: tl.tensor, exists: tl.tensor, values: tl.tensor,
     D: tl.constexpr, BLOCK_D: tl.constexpr, LAST: tl.constexpr,
 ) -> None:
     """The opposite of `read`."""
