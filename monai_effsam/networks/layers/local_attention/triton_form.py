@@ -24,10 +24,13 @@ _PRODUCT_CHANNELS = 16
 """Channels of a head that a matrix product of the hardware needs at least."""
 _SUM_CHANNELS = 32
 """Channels of a head that a thread can hold of each map that it needs."""
-_CHANNELS = 128
-"""Channels of a head at most: more do not fit into a multiprocessor."""
+_BYTES = 256
+"""Channels of a head at most, in bytes: more do not fit into every multiprocessor."""
 _TILES = {True: (8, 8), False: (8, 16)}
-"""Rows and columns of a tile of products, and of sums; four warps work on it."""
+"""Rows and columns of a tile of products, and of sums."""
+_BLOCK = 32
+"""Positions that a tile is multiplied with at once: a warp reads them in one go, since their loads are laid out for
+themselves; with as many as the tile has, Triton would lay them out as the tile's, several to a thread."""
 _SECTOR = 32
 """Bytes that memory gives at least: channels_last heads of fewer are put in columns first."""
 _CAPABILITY = 8
@@ -38,7 +41,7 @@ _VALUES = 1 << 31
 
 def triton_serves(q: Tensor, channels: int) -> bool:
     """Whether the form suits maps like `q` with heads of so many channels, on a device where it is fast."""
-    if not q.is_cuda or channels > _CHANNELS or q[0].numel() >= _VALUES or find_spec("triton") is None:
+    if not q.is_cuda or not _is_small(q, channels) or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(q.device)[0] >= _CAPABILITY
 
@@ -58,11 +61,17 @@ def check_triton(q: Tensor, channels: int) -> None:
             f"local_attention: maps are on '{q.device}' in the form 'triton', expected a CUDA device."
             " Move them to one, or take the form 'auto'."
         )
-    if channels > _CHANNELS or q[0].numel() >= _VALUES:
+    if not _is_small(q, channels):
         raise ShapeError(
-            f"local_attention: heads have {channels} channels and an image {q[0].numel()} values in the form 'triton',"
-            f" expected at most {_CHANNELS} and less than {_VALUES}. Take the form 'auto'."
+            f"local_attention: heads have {channels} channels of {q.element_size()} bytes and an image has"
+            f" {q.shape[1:].numel()} values in the form 'triton', expected at most {_BYTES} bytes and less than"
+            f" {_VALUES} values. Take the form 'auto'."
         )
+
+
+def _is_small(q: Tensor, channels: int) -> bool:
+    """Whether heads and images keep the limits."""
+    return channels * q.element_size() <= _BYTES and q.shape[1:].numel() < _VALUES
 
 
 def _is_interpreted() -> bool:
@@ -134,9 +143,10 @@ class _Call(NamedTuple):
 
         return triton_tiles if self.products else triton_offsets
 
-    def constants(self, channels: int) -> dict[str, Any]:
-        """What the kernels are compiled for, with heads of so many channels."""
+    def constants(self, q: Tensor) -> dict[str, Any]:
+        """What the kernels are compiled for, for maps like `q`."""
         window, (rows, columns) = self.window, _TILES[self.products]
+        channels, precision = q.shape[1] // self.heads, _precision()
         found = {
             "SCALE": self.scale,
             "D": channels,
@@ -149,8 +159,9 @@ class _Call(NamedTuple):
             "num_warps": 4,
         }
         if self.products:
-            area = (rows + window.size[0] - 1) * (columns + window.size[1] - 1)
-            found |= {"N": _block(area, channels), "PRECISION": _precision(), "num_stages": 2}
+            found |= {"N": _BLOCK, "PRECISION": precision, "num_stages": 2}
+            if q.dtype == torch.float32 and precision == "ieee":
+                found["num_warps"] = 8  # no tensor cores: threads hold the sums, and half of them could not
         return found
 
     def grid(self, shape: torch.Size) -> tuple[int]:
@@ -171,12 +182,6 @@ class _Call(NamedTuple):
         if adjacent == 1 and (x.shape[2] == 1 or x.stride(2) == x.shape[3] * _step(x)):
             return x
         return x.contiguous(memory_format=torch.channels_last if self.last else torch.contiguous_format)
-
-
-def _block(area: int, channels: int) -> int:
-    """Positions of the surroundings that are multiplied at once: what wastes the fewest, the larger of equals."""
-    some = (32, 64) if channels <= _CHANNELS // 2 else (32,)
-    return min(some, key=lambda block: (-(-area // block) * block, -block))
 
 
 def _step(x: Tensor) -> int:
@@ -203,7 +208,7 @@ class _TritonAttention(torch.autograd.Function):
         with torch.cuda.device_of(q):
             call.kernels.attend[call.grid(q.shape)](
                 q, k, v, out, sums, *numbers, ZEROS=call.window.border == "zero",
-                **call.constants(q.shape[1] // call.heads),
+                **call.constants(q),
             )  # fmt: skip
         ctx.save_for_backward(q, k, v, out, sums)
         ctx.call = call
@@ -218,7 +223,7 @@ class _TritonAttention(torch.autograd.Function):
         grad = call.ordered(grad)
         means, grads = torch.empty_like(sums), [call.empty(q) for _ in range(3)]
         numbers = *q.shape[2:], call.heads, *_strides(q, k, v, grad)
-        constants, grid = call.constants(q.shape[1] // call.heads), call.grid(q.shape)
+        constants, grid = call.constants(q), call.grid(q.shape)
         with torch.cuda.device_of(q):
             call.kernels.to_queries[grid](
                 q, k, v, out, grad, sums, means, grads[0], *numbers, ZEROS=call.window.border == "zero", **constants
