@@ -117,6 +117,8 @@ def _products_pay(q: Tensor, channels: int) -> bool:
     """Whether the hardware has fast products for such maps, or threads cannot hold what sums need."""
     if channels < _PRODUCT_CHANNELS or q.dtype == torch.float64:
         return False
+    if q.dtype == torch.bfloat16 and not q.is_cuda:
+        return False  # Triton's interpreter multiplies their bits
     return q.dtype != torch.float32 or channels > _SUM_CHANNELS or _precision() == "tf32"
 
 

@@ -90,9 +90,10 @@ def to_queries(
         at, there = beside(number, rows, columns, height, width, KH, KW, DY, DX, WRAP)
         key = read(keys, k_c, k_p, at, there, D, BLOCK_D, LAST).to(ACC)
         value = read(values, v_c, v_p, at, there, D, BLOCK_D, LAST).to(ACC)
-        weights = tl.exp2(tl.sum(query * key, 1) - total)
+        logits = tl.sum(query * key, 1) - total
         if not ZEROS:
-            weights = tl.where(there, weights, 0.0)
+            logits = tl.where(there, logits, float("-inf"))
+        weights = tl.exp2(logits)
         gathered += (weights * (tl.sum(given * value, 1) - mean))[:, None] * key
     pointer, step_c, step_p = dense(grad_q, plane, heads, height * width, D, LAST)
     write(pointer, step_c, step_p, position, exists, gathered * SCALE, D, BLOCK_D, LAST)
@@ -125,7 +126,8 @@ def to_keys_and_values(
         given = read(grads, g_c, g_p, at, there, D, BLOCK_D, LAST).to(ACC)
         total = tl.load(sums + area + at, mask=there, other=0.0)
         mean = tl.load(means + area + at, mask=there, other=0.0)
-        weights = tl.where(there, tl.exp2(tl.sum(query * key, 1) - total), 0.0)
+        logits = tl.where(there & exists, tl.sum(query * key, 1) - total, float("-inf"))
+        weights = tl.exp2(logits)
         to_value += weights[:, None] * given
         to_key += (weights * (tl.sum(given * value, 1) - mean))[:, None] * query
     pointer, step_c, step_p = dense(grad_k, plane, heads, height * width, D, LAST)

@@ -114,10 +114,10 @@ def around(
 
 
 @triton.jit
-def own_bits(TY: tl.constexpr, TX: tl.constexpr) -> Any:
-    """Row and column of each position of the tile, as the two bits that `around` speaks of."""
+def own_bits(exists: tl.tensor, TY: tl.constexpr, TX: tl.constexpr) -> Any:
+    """Row and column of each position of the tile, as the two bits that `around` speaks of; all where it has none."""
     n = tl.arange(0, TY * TX)
-    return (1 << (n // TX)) | (1 << (TY + n % TX))
+    return tl.where(exists, (1 << (n // TX)) | (1 << (TY + n % TX)), -1)
 
 
 @triton.jit

@@ -43,7 +43,7 @@ def attend(
     _, _, position, exists = tile_positions(y, x, height, width, DY, DX, TY, TX)
     query = read(head_of(q, plane, heads, q_b, q_c, D), q_c, q_p, position, exists, D, BLOCK_D, LAST)
     keys, values = head_of(k, plane, heads, k_b, k_c, D), head_of(v, plane, heads, v_b, v_c, D)
-    own = own_bits(TY, TX)
+    own = own_bits(exists, TY, TX)
     top = tl.full([TY * TX], -1e30, ACC)  # not -inf: a block may hold nothing that a query sees
     total = tl.zeros([TY * TX], ACC)
     weighted = tl.zeros([TY * TX, BLOCK_D], ACC)
@@ -91,7 +91,7 @@ def to_queries(
     total = tl.load(sums + area + position, mask=exists, other=0.0)
     mean = tl.sum(given.to(ACC) * found.to(ACC), 1)
     tl.store(means + area + position, mean, mask=exists)
-    own = own_bits(TY, TX)
+    own = own_bits(exists, TY, TX)
     gathered = tl.zeros([TY * TX, BLOCK_D], ACC)
     for start in range(0, (TY + KH - 1) * (TX + KW - 1), N):
         at, there, outside = around(start, y, x, height, width, KH, KW, DY, DX, TY, TX, N, WRAP, ZEROS)
@@ -123,7 +123,7 @@ def to_keys_and_values(
     value = read(head_of(v, plane, heads, v_b, v_c, D), v_c, v_p, position, exists, D, BLOCK_D, LAST)
     queries, grads = head_of(q, plane, heads, q_b, q_c, D), head_of(grad, plane, heads, g_b, g_c, D)
     area = plane.to(tl.int64) * height * width
-    own = own_bits(TY, TX)
+    own = own_bits(exists, TY, TX)
     to_key = tl.zeros([TY * TX, BLOCK_D], ACC)
     to_value = tl.zeros([TY * TX, BLOCK_D], ACC)
     for start in range(0, (TY + KH - 1) * (TX + KW - 1), N):
