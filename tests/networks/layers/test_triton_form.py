@@ -150,7 +150,11 @@ def test_products_are_taken_where_the_hardware_has_them(monkeypatch):
 
 @pytest.mark.parametrize(
     ("setting", "name"),
-    [({"fp32_precision": "tf32"}, "tf32"), ({"fp32_precision": "none"}, "ieee"), ({"allow_tf32": True}, "tf32")],
+    [
+        ({"fp32_precision": "tf32"}, "tf32"),
+        ({"fp32_precision": "none"}, "ieee"),
+        ({"allow_tf32": True}, "tf32"),
+    ],
 )
 def test_single_precision_is_multiplied_as_torch_was_told(setting, name, monkeypatch):
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(**setting))
@@ -164,7 +168,9 @@ def test_what_cannot_be_is_said_in_a_line(monkeypatch):
     with pytest.raises(UsageError, match="Take the form 'offsets'"):
         local_attention(x, x, x, AttentionWindow(), dropout=0.1, form="triton")
     monkeypatch.setattr(triton_form, "_is_interpreted", lambda: False)
-    with pytest.raises(UsageError, match=r"expected a CUDA device. Move them to one, or take the form 'auto'"):
+    with pytest.raises(
+        UsageError, match=r"expected a CUDA device. Move them to one, or take the form 'auto'"
+    ):
         check_triton(x, 8)
     monkeypatch.setattr(triton_form, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install triton"):

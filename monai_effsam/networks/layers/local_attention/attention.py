@@ -47,8 +47,8 @@ def local_attention(
     o_n, in each head of D = C / heads channels by itself. "TiC: Exploring Vision Transformer in Convolution",
     arXiv 2310.04134, whose release has one head and zeros beyond the border (`AttentionWindow.border`).
 
-    Half-precision maps are computed in float32; `triton` reads them as they are and sums in float32. The fast forms can be differentiated once and say so when asked for
-    a second derivative; `plain` has all of them.
+    Half-precision maps are computed in float32; `triton` reads them as they are and sums in float32. The fast forms
+    can be differentiated once and say so when asked for a second derivative; `plain` has all of them.
 
     Args:
         q: queries, (B, C, H, W), any H and W.

@@ -76,11 +76,9 @@ def _is_small(q: Tensor, channels: int) -> bool:
 
 def _is_interpreted() -> bool:
     """Whether Triton was told to run its kernels in Python."""
-    from triton.runtime import JITFunction
+    from monai_effsam.networks.layers.local_attention.triton_tiles import INTERPRETED
 
-    from monai_effsam.networks.layers.local_attention import triton_tiles
-
-    return not isinstance(triton_tiles.attend, JITFunction)
+    return INTERPRETED
 
 
 def attend_in_triton(
@@ -149,7 +147,7 @@ class _Call(NamedTuple):
         """What the kernels are compiled for, for maps like `q`."""
         window, (rows, columns) = self.window, _TILES[self.products]
         channels, precision = q.shape[1] // self.heads, _precision()
-        found = {
+        found: dict[str, Any] = {
             "SCALE": self.scale,
             "D": channels,
             "BLOCK_D": max(_PRODUCT_CHANNELS if self.products else 1, 1 << (channels - 1).bit_length()),
@@ -207,7 +205,7 @@ class _TritonAttention(torch.autograd.Function):
         kind = torch.float64 if q.dtype == torch.float64 else torch.float32
         sums = q.new_empty(q.shape[0], call.heads, *q.shape[2:], dtype=kind)
         numbers = *q.shape[2:], call.heads, *_strides(q, k, v)
-        with torch.cuda.device_of(q):
+        with torch.cuda.device(q.device if q.is_cuda else -1):
             call.kernels.attend[call.grid(q.shape)](
                 q, k, v, out, sums, *numbers, ZEROS=call.window.border == "zero",
                 **call.constants(q),
@@ -226,10 +224,11 @@ class _TritonAttention(torch.autograd.Function):
         means, grads = torch.empty_like(sums), [call.empty(q) for _ in range(3)]
         numbers = *q.shape[2:], call.heads, *_strides(q, k, v, grad)
         constants, grid = call.constants(q), call.grid(q.shape)
-        with torch.cuda.device_of(q):
+        with torch.cuda.device(q.device if q.is_cuda else -1):
             call.kernels.to_queries[grid](
-                q, k, v, out, grad, sums, means, grads[0], *numbers, ZEROS=call.window.border == "zero", **constants
-            )
+                q, k, v, out, grad, sums, means, grads[0], *numbers, ZEROS=call.window.border == "zero",
+                **constants,
+            )  # fmt: skip
             call.kernels.to_keys_and_values[grid](
                 q, k, v, grad, sums, means, *grads[1:], *numbers, **constants
             )

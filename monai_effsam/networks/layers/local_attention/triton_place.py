@@ -1,5 +1,6 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-# ruff: noqa: PLR0913  kernels take numbers, no objects
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913
+# mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, no-untyped-call, untyped-decorator"
 """Where the positions of a tile and of its surroundings are, and how they are read: shared by the Triton kernels.
 
 A program has one tile of TY x TX positions of one phase of the dilation, in one head of one image. A position is a
@@ -8,18 +9,28 @@ number y * width + x; `LAST` says that channels lie next to each other in memory
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
-__all__ = ["around", "beside", "dense", "head_of", "inside", "own_bits", "read", "tile_origin", "tile_positions", "write"]
+__all__ = [
+    "around",
+    "beside",
+    "dense",
+    "head_of",
+    "inside",
+    "own_bits",
+    "read",
+    "tile_origin",
+    "tile_positions",
+    "write",
+]
 
+# fmt: off
 
 @triton.jit
 def tile_origin(
-    height: tl.tensor, width: tl.tensor, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
-) -> Any:
+    height, width, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
+):
     """First row and column of this program's tile, and the number of its image and head.
 
     Phases of the dilation lie next to each other: programs that run together read the same lines of memory.
@@ -35,18 +46,14 @@ def tile_origin(
 
 
 @triton.jit
-def head_of(
-    base: tl.tensor, plane: tl.tensor, heads: tl.tensor, stride_b: tl.tensor, stride_c: tl.tensor, D: tl.constexpr
-) -> Any:
+def head_of(base, plane, heads, stride_b, stride_c, D: tl.constexpr):
     """Pointer to the first channel of a head of an image; the count is in 64 bits, those inside a head in 32."""
     image = (plane // heads).to(tl.int64)
     return base + image * stride_b + (plane % heads).to(tl.int64) * D * stride_c
 
 
 @triton.jit
-def dense(
-    base: tl.tensor, plane: tl.tensor, heads: tl.tensor, area: tl.tensor, D: tl.constexpr, LAST: tl.constexpr
-) -> Any:
+def dense(base, plane, heads, area, D: tl.constexpr, LAST: tl.constexpr):
     """Pointer to a head of a map without gaps, the step of a channel, the step of a position."""
     image = (plane // heads).to(tl.int64) * (heads * D)
     head = (plane % heads) * D
@@ -57,8 +64,8 @@ def dense(
 
 @triton.jit
 def tile_positions(
-    y: tl.tensor, x: tl.tensor, height: tl.tensor, width: tl.tensor, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
-) -> Any:
+    y, x, height, width, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr
+):
     """Rows and columns of the tile's positions, the positions, and which of them are on the map."""
     n = tl.arange(0, TY * TX)
     rows = y + n // TX * DY
@@ -67,7 +74,7 @@ def tile_positions(
 
 
 @triton.jit
-def _on_map(rows: tl.tensor, columns: tl.tensor, height: tl.tensor, width: tl.tensor, WRAP: tl.constexpr) -> Any:
+def _on_map(rows, columns, height, width, WRAP: tl.constexpr):
     """Positions, and which of them are on the map; a circular map is entered again at the other side, once."""
     if WRAP:
         rows = tl.where(rows < 0, rows + height, tl.where(rows >= height, rows - height, rows))
@@ -78,9 +85,9 @@ def _on_map(rows: tl.tensor, columns: tl.tensor, height: tl.tensor, width: tl.te
 
 @triton.jit
 def beside(
-    number: tl.tensor, rows: tl.tensor, columns: tl.tensor, height: tl.tensor, width: tl.tensor,
+    number, rows, columns, height, width,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, WRAP: tl.constexpr,
-) -> Any:
+):
     """What the tile's positions meet at one offset of the window: positions, and which of them are on the map."""
     down = (number // KW - KH // 2) * DY
     right = (number % KW - KW // 2) * DX
@@ -89,10 +96,10 @@ def beside(
 
 @triton.jit
 def around(
-    start: tl.tensor, y: tl.tensor, x: tl.tensor, height: tl.tensor, width: tl.tensor,
+    start, y, x, height, width,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     N: tl.constexpr, WRAP: tl.constexpr, ZEROS: tl.constexpr,
-) -> Any:
+):
     """N positions of the tile with its halo, from number `start` on.
 
     Returns:
@@ -114,23 +121,23 @@ def around(
 
 
 @triton.jit
-def own_bits(exists: tl.tensor, TY: tl.constexpr, TX: tl.constexpr) -> Any:
+def own_bits(exists, TY: tl.constexpr, TX: tl.constexpr):
     """Row and column of each position of the tile, as the two bits that `around` speaks of; all where it has none."""
     n = tl.arange(0, TY * TX)
     return tl.where(exists, (1 << (n // TX)) | (1 << (TY + n % TX)), -1)
 
 
 @triton.jit
-def inside(own: tl.tensor, outside: tl.tensor) -> Any:
+def inside(own, outside):
     """(tile, surroundings): whether one is in the window of the other; a single operation a pair."""
     return (own[:, None] & outside[None, :]) == 0
 
 
 @triton.jit
 def read(
-    pointer: tl.tensor, step_c: tl.tensor, step_p: tl.tensor, position: tl.tensor, exists: tl.tensor,
+    pointer, step_c, step_p, position, exists,
     D: tl.constexpr, BLOCK_D: tl.constexpr, LAST: tl.constexpr,
-) -> Any:
+):
     """(positions, channels), zeros where there is nothing; what is adjacent in memory is the last axis of the load."""
     c = tl.arange(0, BLOCK_D)
     if LAST:
@@ -142,9 +149,9 @@ def read(
 
 @triton.jit
 def write(
-    pointer: tl.tensor, step_c: tl.tensor, step_p: tl.tensor, position: tl.tensor, exists: tl.tensor, values: tl.tensor,
+    pointer, step_c, step_p, position, exists, values,
     D: tl.constexpr, BLOCK_D: tl.constexpr, LAST: tl.constexpr,
-) -> None:
+):
     """The opposite of `read`."""
     c = tl.arange(0, BLOCK_D)
     values = values.to(pointer.dtype.element_ty)

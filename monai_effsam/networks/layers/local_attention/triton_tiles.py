@@ -1,5 +1,6 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-# ruff: noqa: PLR0913  kernels take numbers, no objects
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913
+# mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, no-untyped-call, untyped-decorator"
 """Triton kernels of local attention as matrix products: for heads of 16 channels and more.
 
 A program multiplies its tile with the tile and its halo, N positions at a time, takes out the pairs that are not in
@@ -10,9 +11,9 @@ and two runs agree to the bit. Sums are in single precision, or double where the
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.runtime import JITFunction
 
 from monai_effsam.networks.layers.local_attention.triton_place import (
     around,
@@ -26,17 +27,18 @@ from monai_effsam.networks.layers.local_attention.triton_place import (
     write,
 )
 
-__all__ = ["attend", "to_keys_and_values", "to_queries"]
+__all__ = ["INTERPRETED", "attend", "to_keys_and_values", "to_queries"]
 
+# fmt: off
 
 @triton.jit
 def attend(
-    q: tl.tensor, k: tl.tensor, v: tl.tensor, out: tl.tensor, sums: tl.tensor, height: tl.tensor, width: tl.tensor, heads: tl.tensor,
-    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
+    q, k, v, out, sums, height, width, heads,
+    q_b, q_c, q_p, k_b, k_c, k_p, v_b, v_c, v_p,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     N: tl.constexpr, WRAP: tl.constexpr, ZEROS: tl.constexpr, LAST: tl.constexpr, PRECISION: tl.constexpr,
-) -> None:
+):
     """The attention, and the base-2 logarithms of the softmax's denominators."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
@@ -70,14 +72,14 @@ def attend(
 
 @triton.jit
 def to_queries(
-    q: tl.tensor, k: tl.tensor, v: tl.tensor, out: tl.tensor, grad: tl.tensor, sums: tl.tensor, means: tl.tensor, grad_q: tl.tensor,
-    height: tl.tensor, width: tl.tensor, heads: tl.tensor,
-    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
-    g_b: tl.tensor, g_c: tl.tensor, g_p: tl.tensor,
+    q, k, v, out, grad, sums, means, grad_q,
+    height, width, heads,
+    q_b, q_c, q_p, k_b, k_c, k_p, v_b, v_c, v_p,
+    g_b, g_c, g_p,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     N: tl.constexpr, WRAP: tl.constexpr, ZEROS: tl.constexpr, LAST: tl.constexpr, PRECISION: tl.constexpr,
-) -> None:
+):
     """Gradient of the queries, and each query's sum of `grad * out`, which the keys need as well."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
@@ -107,14 +109,14 @@ def to_queries(
 
 @triton.jit
 def to_keys_and_values(
-    q: tl.tensor, k: tl.tensor, v: tl.tensor, grad: tl.tensor, sums: tl.tensor, means: tl.tensor, grad_k: tl.tensor, grad_v: tl.tensor,
-    height: tl.tensor, width: tl.tensor, heads: tl.tensor,
-    q_b: tl.tensor, q_c: tl.tensor, q_p: tl.tensor, k_b: tl.tensor, k_c: tl.tensor, k_p: tl.tensor, v_b: tl.tensor, v_c: tl.tensor, v_p: tl.tensor,
-    g_b: tl.tensor, g_c: tl.tensor, g_p: tl.tensor,
+    q, k, v, grad, sums, means, grad_k, grad_v,
+    height, width, heads,
+    q_b, q_c, q_p, k_b, k_c, k_p, v_b, v_c, v_p,
+    g_b, g_c, g_p,
     SCALE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
     N: tl.constexpr, WRAP: tl.constexpr, LAST: tl.constexpr, PRECISION: tl.constexpr,
-) -> None:
+):
     """Gradients of keys and values; the tile's are keys, and a window of odd size looks the same from them."""
     ACC: tl.constexpr = sums.dtype.element_ty
     y, x, plane = tile_origin(height, width, DY, DX, TY, TX)
@@ -141,3 +143,8 @@ def to_keys_and_values(
     write(pointer, step_c, step_p, position, exists, to_key * SCALE, D, BLOCK_D, LAST)
     pointer, step_c, step_p = dense(grad_v, plane, heads, height * width, D, LAST)
     write(pointer, step_c, step_p, position, exists, to_value, D, BLOCK_D, LAST)
+
+# fmt: on
+
+INTERPRETED = not isinstance(attend, JITFunction)
+"""Whether Triton was told to run its kernels in Python."""
