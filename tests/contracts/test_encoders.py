@@ -14,11 +14,12 @@ SMALL = {
     "timm": {"model": "mobilenetv3_small_050", "embed_channels": 32, "heads": 2},
     "timm_sam_neck": {"model": "mobilenetv3_small_050", "embed_channels": 32},
     "timm_pyramid": {"model": "mobilenetv3_small_050", "embed_channels": 32},
+    "tic": {"size": "nano", "embed_channels": 32, "skips": True},
     "sam_vit": {"size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": [1], "embed_channels": 32},
 }
 """Name -> options of a small one, for pictures of 64 x 64."""
 
-PLAIN = {"sam_vit", "timm_pyramid", "timm_sam_neck"}
+PLAIN = {"sam_vit", "tic", "timm_pyramid", "timm_sam_neck"}
 """Encoders without modality controllers: they read no index."""
 
 MODALITY = torch.tensor([1, 0])

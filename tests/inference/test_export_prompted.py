@@ -22,6 +22,7 @@ pytest.importorskip("openvino")
 ENCODERS = {
     "vit": {"name": "sam_vit", "size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": (1,)},
     "timm": {"name": "timm", "model": "mobilenetv2_035", "skips": ()},
+    "tic": {"name": "tic", "size": "nano"},
     "drawn": {"name": "timm", "model": "mobilenetv2_035", "skips": ()},
 }
 

@@ -79,6 +79,10 @@ def write_openvino(file: Path, *, half: bool = False) -> list[Path]:
     return [graph, graph.with_suffix(".bin")]
 
 
+_UNFOLDED = "Constant folding - Only steps=1"
+"""What torch says of the order in which it writes the widths of a padding; runtimes fold it themselves."""
+
+
 @contextmanager
 def _tracing() -> Iterator[None]:
     """Without what is known of tracing: torch prefers its newer exporter, and values of Python become constants.
@@ -89,4 +93,5 @@ def _tracing() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         for known in _OUTDATED:
             warnings.filterwarnings("ignore", message=known, category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=_UNFOLDED, category=UserWarning)
         yield

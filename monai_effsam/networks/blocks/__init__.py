@@ -12,6 +12,8 @@ from monai_effsam.networks.blocks.modality_controller import (
     TokenMlp,
 )
 from monai_effsam.networks.blocks.necks import SamNeck
+from monai_effsam.networks.blocks.tic_block import TicBlock, TicMerging, TicStem
+from monai_effsam.networks.blocks.tic_folding import fold_tic_norms
 from monai_effsam.networks.blocks.tiny_vit_block import BiasedWindowAttention, TinyVitBlock
 
 __all__ = [
@@ -25,6 +27,10 @@ __all__ = [
     "MedicalVitBlock",
     "ModalityController",
     "SamNeck",
+    "TicBlock",
+    "TicMerging",
+    "TicStem",
     "TinyVitBlock",
     "TokenMlp",
+    "fold_tic_norms",
 ]

@@ -9,6 +9,8 @@ from monai_effsam.networks.encoders.contract import (
     register_encoder,
 )
 from monai_effsam.networks.encoders.sam_vit import SamVitEncoder
+from monai_effsam.networks.encoders.tic import TicEncoder
+from monai_effsam.networks.encoders.tic_trunk import TIC_SIZES, TicSize, TicTrunk
 from monai_effsam.networks.encoders.timm_encoder import TimmEncoder, fold_batch_norm
 from monai_effsam.networks.encoders.timm_pyramid import TimmPyramidEncoder
 from monai_effsam.networks.encoders.timm_sam_neck import TimmSamNeckEncoder
@@ -16,9 +18,13 @@ from monai_effsam.networks.encoders.tiny_vit import TinyVitEncoder
 
 __all__ = [
     "ENCODERS",
+    "TIC_SIZES",
     "Encoded",
     "ImageEncoder",
     "SamVitEncoder",
+    "TicEncoder",
+    "TicSize",
+    "TicTrunk",
     "TimmEncoder",
     "TimmPyramidEncoder",
     "TimmSamNeckEncoder",

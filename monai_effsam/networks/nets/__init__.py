@@ -3,5 +3,6 @@
 
 from monai_effsam.networks.nets.esp_medsam import Decoded, EspMedSam
 from monai_effsam.networks.nets.promptable_sam import PromptableSam, PromptedMasks
+from monai_effsam.networks.nets.tic import TicClassifier, tic_features
 
-__all__ = ["Decoded", "EspMedSam", "PromptableSam", "PromptedMasks"]
+__all__ = ["Decoded", "EspMedSam", "PromptableSam", "PromptedMasks", "TicClassifier", "tic_features"]
