@@ -10,7 +10,7 @@ import torch
 from monai_effsam.evaluation.attention_speed import memory, operators
 from monai_effsam.evaluation.attention_speed.__main__ import main
 from monai_effsam.evaluation.attention_speed.areas import area_exponent
-from monai_effsam.evaluation.attention_speed.turns import Limits, times_in_turns_of
+from monai_effsam.evaluation.attention_speed.turns import MachineLimits, times_in_turns_of
 
 SMALL = operators.Shape(channels=16, heads=2, side=12)
 
@@ -33,7 +33,7 @@ def test_an_exponent_is_that_of_the_power():
 
 
 def test_the_limit_is_the_larger_of_arithmetic_and_memory():
-    limits = Limits(flops=1e9, bytes=1e6)
+    limits = MachineLimits(flops=1e9, bytes=1e6)
     assert limits.least_ms(flops=2e6, moved=1) == pytest.approx(2)
     assert limits.least_ms(flops=1, moved=5e3) == pytest.approx(5)
 

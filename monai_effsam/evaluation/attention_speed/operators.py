@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_effsam.evaluation.attention_speed.turns import Limits, times_in_turns_of
+from monai_effsam.evaluation.attention_speed.turns import MachineLimits, times_in_turns_of
 from monai_effsam.networks.layers import AttentionWindow, local_attention
 
 __all__ = ["MODES", "OPERATORS", "Shape", "operator_call", "operator_times"]
@@ -68,7 +68,7 @@ def operator_call(operator: str, size: int, shape: Shape, mode: str) -> Callable
     return lambda: torch.autograd.grad(run(), leaves, grad)
 
 
-def operator_times(size: int, shape: Shape, mode: str, rounds: int, reached: Limits) -> dict[str, Any]:
+def operator_times(size: int, shape: Shape, mode: str, rounds: int, reached: MachineLimits) -> dict[str, Any]:
     """Times of all operators in turns [ms], how many times faster ours is, and its limit.
 
     The limit of local attention: 4 K C operations a position, three maps read and one written; backward 10 K C more,
