@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "nas": LEAVES | {"networks", "losses", "metrics"},
     "inference": LEAVES | {"networks", "data", "checkpoints"},
     "reports": LEAVES | {"metrics", "data"},
-    "evaluation": LEAVES | {"metrics", "data", "checkpoints", "inference", "reports"},
+    "evaluation": LEAVES | {"networks", "metrics", "data", "checkpoints", "inference", "reports"},
     "engines": LEAVES | BELOW_ENGINES,
     "labelling": LEAVES | BELOW_LABELLING,
     "cli": LEAVES | BELOW_LABELLING | {"labelling"},

@@ -78,6 +78,7 @@ def write_openvino(file: Path, *, half: bool = False) -> list[Path]:
     openvino.save_model(openvino.convert_model(str(file)), str(graph), compress_to_fp16=half)
     return [graph, graph.with_suffix(".bin")]
 
+
 _UNFOLDED = "Constant folding - Only steps=1"
 """What torch says of the order in which it writes the widths of a padding; runtimes fold it themselves."""
 

@@ -57,7 +57,7 @@ class Learning:
         epoch_length: steps of each.
         batch: slices a step.
         rate: highest learning rate.
-        held_share: share of the labels that judge, 0.05..0.5.
+        held_share: share of the labels that judge, 0..0.5; with 0 all train, and the result is published unjudged.
         seed: of everything random.
     """
 
@@ -80,7 +80,7 @@ class Learning:
             "epoch_length": (1, 1000),
             "batch": (1, 32),
             "rate": (1e-6, 1e-2),
-            "held_share": (0.05, 0.5),
+            "held_share": (0.0, 0.5),
         }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
@@ -179,6 +179,8 @@ def _read(
             f"train: {len(usable)} labels can be used, expected at least {LEAST}. Label more images; the log tells "
             "which were passed over."
         )
+    if not held_share:
+        return _evenly(every, _MOST), []
     _, held = split_items([item for item in items if item.image_id in usable], held_share)
     judging = {item.image_id for item in held}
     taught = [one for one in every if one.case not in judging]

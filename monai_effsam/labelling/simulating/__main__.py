@@ -154,6 +154,7 @@ def _app(
         options = {
             "epochs": 1, "epoch_length": args.steps, "batch": args.batch, "rate": args.rate, "seed": seed,
             "train": "controllers and decoder" if args.controllers else "decoder",
+            "held_share": 0,  # every label trains, and every model is used: another set judges here
         }  # fmt: skip
         with served(pool, args.out / f"served_{name}", args.model, args.out / "cache") as address:
             yield ServedApp(address, pool, test, seed, options=options, settle=args.settle)

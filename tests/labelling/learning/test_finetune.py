@@ -204,7 +204,7 @@ def test_cancelled_in_the_middle(tiny_model, store, tmp_path):
         ({"train": "everything"}, "expected one of decoder"),
         ({"epochs": "many"}, "epochs is 'many'"),
         ({"epochs": 0}, r"expected 1\.\.200"),
-        ({"held_share": 0.9}, r"expected 0\.05\.\.0\.5"),
+        ({"held_share": 0.9}, r"expected 0\.0\.\.0\.5"),
     ],
 )
 def test_wrong_options_are_refused(tiny_model, store, tmp_path, request_, message):
@@ -220,6 +220,15 @@ def test_labels_that_cannot_be_used_do_not_judge(tiny_model, store, tmp_path):
     assert unusable
     assert done.held >= 1
     assert done.trained + done.held == 12 - len(unusable)
+
+
+def test_without_labels_that_judge_all_train_and_every_result_is_published(tiny_model, store, tmp_path):
+    items = [replace(item, group="p") for item in labelled_items(store.datalist())]
+    unjudged = replace(SHORT, held_share=0)
+    for version in ("v0001", "v0002"):  # the second, alike, is no better
+        done = learn(items, tiny_model, tmp_path / "m", modality="endoscopy", learning=unjudged)
+        assert (done.trained, done.held) == (12, 0)
+        assert done.published == current(tmp_path / "m") == tmp_path / "m" / version / "model.pt"
 
 
 def test_labels_of_one_patient_are_too_few(tiny_model, store, tmp_path):

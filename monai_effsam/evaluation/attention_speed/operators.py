@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_effsam.inference.speed.turns import Limits, times_in_turns_of
+from monai_effsam.evaluation.attention_speed.turns import MachineLimits, times_in_turns_of
 from monai_effsam.networks.layers import AttentionWindow, local_attention
 
 __all__ = ["MODES", "OPERATORS", "Shape", "operator_call", "operator_times"]
@@ -40,36 +40,35 @@ def _ours(q: Tensor, k: Tensor, v: Tensor, size: int, heads: int) -> Tensor:
     return local_attention(q, k, v, AttentionWindow((size, size)), heads=heads)
 
 
-def _convolution(x: Tensor, weight: Tensor, size: int, groups: int) -> Tensor:
-    return F.conv2d(x, weight, padding=size // 2, groups=groups)
-
-
 OPERATORS = ("local attention", "unfold", "convolution", "depthwise convolution")
 
 
 def operator_call(operator: str, size: int, shape: Shape, mode: str) -> Callable[[], Any]:
     """A function of no arguments that runs an operator of `OPERATORS` once, in a mode of `MODES`."""
-    maps = list(torch.randn(3, 1, shape.channels, shape.side, shape.side).unbind(0))
-    function: Callable[..., Tensor]
+    x, *others = torch.randn(3, 1, shape.channels, shape.side, shape.side).unbind(0)
     if operator in ("local attention", "unfold"):
-        function, options = (_ours if operator == "local attention" else _by_unfold), (size, shape.heads)
+        attention = _ours if operator == "local attention" else _by_unfold
+        leaves = [x, *others]
+
+        def run() -> Tensor:
+            return attention(leaves[0], leaves[1], leaves[2], size, shape.heads)
+
     else:
         groups = shape.channels if operator == "depthwise convolution" else 1
-        maps = [maps[0], torch.randn(shape.channels, shape.channels // groups, size, size)]
-        function, options = _convolution, (size, groups)
+        leaves = [x, torch.randn(shape.channels, shape.channels // groups, size, size)]
+
+        def run() -> Tensor:
+            return F.conv2d(leaves[0], leaves[1], padding=size // 2, groups=groups)
+
     if mode == "inference":
-
-        def infer() -> None:
-            with torch.inference_mode():
-                function(*maps, *options)
-
-        return infer
-    grad = torch.randn(1, shape.channels, shape.side, shape.side)
-    leaves = [x.requires_grad_() for x in maps]
-    return lambda: torch.autograd.grad(function(*leaves, *options), leaves, grad)
+        return torch.inference_mode()(run)
+    grad = torch.randn_like(x)
+    for leaf in leaves:
+        leaf.requires_grad_()
+    return lambda: torch.autograd.grad(run(), leaves, grad)
 
 
-def operator_times(size: int, shape: Shape, mode: str, rounds: int, reached: Limits) -> dict[str, Any]:
+def operator_times(size: int, shape: Shape, mode: str, rounds: int, reached: MachineLimits) -> dict[str, Any]:
     """Times of all operators in turns [ms], how many times faster ours is, and its limit.
 
     The limit of local attention: 4 K C operations a position, three maps read and one written; backward 10 K C more,
@@ -81,7 +80,10 @@ def operator_times(size: int, shape: Shape, mode: str, rounds: int, reached: Lim
     a_map = 4.0 * shape.channels * positions
     attention = 4 if passes == 1 else 14
     work = {
-        "local attention": (attention * window * shape.channels * positions, a_map * (4 if passes == 1 else 12)),
+        "local attention": (
+            attention * window * shape.channels * positions,
+            a_map * (4 if passes == 1 else 12),
+        ),
         "convolution": (2 * passes * window * shape.channels**2 * positions, a_map * 2 * passes),
         "depthwise convolution": (2 * passes * window * shape.channels * positions, a_map * 2 * passes),
     }

@@ -1,12 +1,19 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The page that `python -m monai_effsam.inference.speed` writes."""
+"""The page that `python -m monai_effsam.evaluation.attention_speed` writes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from monai_effsam.reports.table_form import markdown_table
+
 __all__ = ["speed_page"]
+
+_HOW = """Least times over all turns, in the processor's time; all operators of a row take turns. The limit is the \
+larger of operations over {flops:.0f} GFLOP/s and bytes over {bytes:.1f} GB/s, both measured in the same run with a \
+matrix product and a copy; each map is counted once for each time it must be read or written. Extra memory is the peak \
+of a process of its own above what it held before the call."""
 
 
 def speed_page(figures: Mapping[str, Any]) -> str:
@@ -16,26 +23,23 @@ def speed_page(figures: Mapping[str, Any]) -> str:
         figures: what the command measured, as in its JSON file.
     """
     shape, reached = figures["shape"], figures["reached"]
-    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
-    side = shape["side"]
+    machine, side = figures["machine"], shape["side"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     parts = [
         "# Speed of local attention",
-        f"Made by `{figures['made_by']}`; not edited. {figures['machine']}, one thread, single precision. {versions}.",
+        f"Made by `{figures['made_by']}`; not edited. {machine['machine']}, one thread, single precision. {versions}.",
         f"## Operators: {shape['channels']} channels, {shape['heads']} heads, {side} x {side}, one image",
-        _table(
+        markdown_table(
             ["window", "mode", "local attention [ms]", "its limit [ms]", "unfold [ms]", "faster than unfold",
              "extra memory [MiB]", "of unfold [MiB]"],
             [_against_unfold(row) for row in figures["operators"]],
         ),
-        _table(
+        markdown_table(
             ["window", "mode", "convolution [ms]", "its limit [ms]", "depthwise [ms]", "its limit [ms]",
              "local attention / convolution", "/ depthwise"],
             [_against_convolution(row) for row in figures["operators"]],
         ),
-        "Least times over all turns, in the processor's time; all operators of a row take turns. The limit is the larger"
-        f" of operations over {reached['flops'] / 1e9:.0f} GFLOP/s and bytes over {reached['bytes'] / 1e9:.1f} GB/s,"
-        " both measured in the same run with a matrix product and a copy; each map is counted once for each time it must"
-        " be read or written. Extra memory is the peak of a process of its own above what it held before the call.",
+        _HOW.format(flops=reached["flops"] / 1e9, bytes=reached["bytes"] / 1e9),
     ]  # fmt: skip
     if figures["areas"]:
         parts += _areas(figures)
@@ -54,7 +58,7 @@ def _areas(figures: Mapping[str, Any]) -> list[str]:
     ]
     if figures["exponents"]:
         rows.append(["exponent of the area", *(f"{figures['exponents'][name]:.2f}" for name in names)])
-    return ["## Time against the area of the image", _table(["image", *names.values()], rows)]
+    return ["## Time against the area of the image", markdown_table(["image", *names.values()], rows)]
 
 
 def _against_unfold(row: Mapping[str, Any]) -> list[str]:
@@ -73,13 +77,6 @@ def _against_unfold(row: Mapping[str, Any]) -> list[str]:
 
 def _against_convolution(row: Mapping[str, Any]) -> list[str]:
     ms, limit = row["ms"], row["limit_ms"]
-    kinds = [
-        f"{of[kind]:.1f}" for kind in ("convolution", "depthwise convolution") for of in (ms, limit)
-    ]
+    kinds = [f"{of[kind]:.1f}" for kind in ("convolution", "depthwise convolution") for of in (ms, limit)]
     ratios = [f"{row['slower_than_convolution']:.1f}", f"{row['slower_than_depthwise']:.1f}"]
     return [f"{row['window']} x {row['window']}", row["mode"], *kinds, *ratios]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Speed and memory of local attention (MSA-Conv without its projections), as one page.
 
-    python -m monai_effsam.inference.speed --out docs/results/tic_speed.md
+    python -m monai_effsam.evaluation.attention_speed --out docs/results/tic_speed.md
 
 Everything runs on one thread and takes turns in one process, in the processor's time; peaks of memory are those of
 processes of their own.
@@ -11,28 +11,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from monai_effsam import __version__
 
 __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m monai_effsam.inference.speed", description=__doc__)
-    parser.add_argument("--out", type=Path, help="FILE.md to write as well; FILE.json beside it holds the figures")
-    parser.add_argument("--rounds", type=int, default=7, help="turns that count (default 7)")
-    parser.add_argument("--windows", type=int, nargs="*", default=[3, 7], help="sides of windows (default 3 7)")
+    parser = argparse.ArgumentParser(
+        prog="python -m monai_effsam.evaluation.attention_speed", description=__doc__
+    )
     parser.add_argument(
-        "--sides", type=int, nargs="*", default=[256, 512, 1024, 2048], help="sides of images for the trunk [px]"
+        "--out", type=Path, help="FILE.md to write as well; FILE.json beside it holds the figures"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="turns that count (default 7)")
+    parser.add_argument(
+        "--windows", type=int, nargs="*", default=[3, 7], help="sides of windows (default 3 7)"
+    )
+    parser.add_argument(
+        "--sides",
+        type=int,
+        nargs="*",
+        default=[256, 512, 1024, 2048],
+        help="sides of images for the trunk [px]",
     )
     parser.add_argument("--size", default="s", help="size of the trunk (default s)")
-    parser.add_argument("--side", type=int, default=128, help="side of the map of the operators (default 128)")
+    parser.add_argument(
+        "--side", type=int, default=128, help="side of the map of the operators (default 128)"
+    )
     return parser
 
 
@@ -50,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measured(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     import torch
 
-    from monai_effsam.inference.speed.areas import area_exponent, area_times
-    from monai_effsam.inference.speed.memory import own_process_peak_mib
-    from monai_effsam.inference.speed.operators import MODES, Shape, operator_times
-    from monai_effsam.inference.speed.page import speed_page
-    from monai_effsam.inference.speed.turns import limits
+    from monai_effsam.evaluation.attention_speed.areas import area_exponent, area_times
+    from monai_effsam.evaluation.attention_speed.memory import own_process_peak_mib
+    from monai_effsam.evaluation.attention_speed.operators import MODES, Shape, operator_times
+    from monai_effsam.evaluation.attention_speed.page import speed_page
+    from monai_effsam.evaluation.attention_speed.turns import limits
+    from monai_effsam.evaluation.machine import machine_facts
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -81,9 +90,8 @@ def _measured(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "areas": {str(side): times for side, times in areas.items()},
         "exponents": exponents,
         "size": args.size,
-        "made_by": "python -m monai_effsam.inference.speed",
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {"monai_effsam": __version__, "python": platform.python_version(), "torch": version("torch")},
+        "made_by": "python -m monai_effsam.evaluation.attention_speed",
+        "machine": machine_facts(1),
     }
     return speed_page(figures), figures
 

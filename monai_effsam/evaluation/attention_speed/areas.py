@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from monai_effsam.inference.speed.turns import times_in_turns_of
+from monai_effsam.evaluation.attention_speed.turns import times_in_turns_of
 from monai_effsam.networks.layers import AttentionWindow, local_attention
 from monai_effsam.networks.nets import tic_features
 
@@ -22,7 +23,9 @@ _HEAD_CHANNELS = 32
 
 
 @torch.inference_mode()
-def area_times(sides: Sequence[int], size: str, rounds: int, largest_global: int) -> dict[int, dict[str, float]]:
+def area_times(
+    sides: Sequence[int], size: str, rounds: int, largest_global: int
+) -> dict[int, dict[str, float]]:
     """Side of the image [px] -> times [ms] of the whole trunk, of a local and of a global attention at stride 16.
 
     Args:
@@ -35,16 +38,22 @@ def area_times(sides: Sequence[int], size: str, rounds: int, largest_global: int
     channels = trunk.channels[2]
     found = {}
     for side in sides:
-        image, maps = torch.randn(1, 3, side, side), torch.randn(3, 1, channels, side // _STRIDE, side // _STRIDE)
+        rows = side // _STRIDE
+        image, maps = torch.randn(1, 3, side, side), torch.randn(3, 1, channels, rows, rows)
         calls: dict[str, Callable[[], Any]] = {
-            "trunk": lambda image=image: trunk(image),
-            "local": lambda maps=maps: local_attention(
-                *maps.unbind(0), AttentionWindow(), heads=channels // _HEAD_CHANNELS
+            "trunk": partial(trunk, image),
+            "local": partial(
+                local_attention,
+                maps[0],
+                maps[1],
+                maps[2],
+                AttentionWindow(),
+                heads=channels // _HEAD_CHANNELS,
             ),
         }
         if side <= largest_global:
-            tokens = maps.flatten(3).unflatten(2, (-1, _HEAD_CHANNELS)).transpose(-1, -2).contiguous()
-            calls["global"] = lambda tokens=tokens: F.scaled_dot_product_attention(*tokens.unbind(0))
+            tokens = maps.reshape(3, 1, -1, _HEAD_CHANNELS, rows * rows).transpose(-1, -2).contiguous()
+            calls["global"] = partial(F.scaled_dot_product_attention, tokens[0], tokens[1], tokens[2])
         found[side] = times_in_turns_of(calls, rounds)
     return found
 

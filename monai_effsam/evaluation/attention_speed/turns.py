@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Limits", "limits", "times_in_turns_of"]
+__all__ = ["MachineLimits", "limits", "times_in_turns_of"]
 
 
 def times_in_turns_of(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -32,7 +32,7 @@ def times_in_turns_of(calls: Mapping[str, Callable[[], Any]], rounds: int) -> di
     return least
 
 
-class Limits(NamedTuple):
+class MachineLimits(NamedTuple):
     """What a thread reaches: of arithmetic [FLOP / s], and of memory read or written [bytes / s]."""
 
     flops: float
@@ -43,10 +43,10 @@ class Limits(NamedTuple):
         return 1000 * max(flops / self.flops, moved / self.bytes)
 
 
-def limits(side: int = 1024, rounds: int = 5) -> Limits:
+def limits(side: int = 1024, rounds: int = 5) -> MachineLimits:
     """Measured with a product of square matrices and a copy of 64 MiB, single precision."""
     a, b = torch.rand(side, side), torch.rand(side, side)
     large = torch.rand(1 << 24)
     target = torch.empty_like(large)
     found = times_in_turns_of({"product": lambda: a @ b, "copy": lambda: target.copy_(large)}, rounds)
-    return Limits(2e3 * side**3 / found["product"], 2e3 * 4 * large.numel() / found["copy"])
+    return MachineLimits(2e3 * side**3 / found["product"], 2e3 * 4 * large.numel() / found["copy"])

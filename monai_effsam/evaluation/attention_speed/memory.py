@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai_effsam.inference.speed.operators import Shape
+from monai_effsam.evaluation.attention_speed.operators import Shape
 
 __all__ = ["extra_peak_mib", "own_process_peak_mib"]
 
@@ -18,8 +18,8 @@ _STATUS = Path("/proc/self/status")
 _OWN = """
 import sys
 import torch
-from monai_effsam.inference.speed.memory import extra_peak_mib
-from monai_effsam.inference.speed.operators import Shape, operator_call
+from monai_effsam.evaluation.attention_speed.memory import extra_peak_mib
+from monai_effsam.evaluation.attention_speed.operators import Shape, operator_call
 torch.set_num_threads(1)
 operator, size, mode = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 operator_call(operator, size, Shape(side=16), mode)()  # what is loaded at the first call does not count
