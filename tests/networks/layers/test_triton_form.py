@@ -45,19 +45,19 @@ def same(found, want, limit=LIMIT):
 
 # products, shape, heads, size, dilation, border, channels_last
 CASES = [
-    (True, (2, 6, 7, 9), 2, (3, 3), (1, 1), "zero", False),
-    (True, (1, 5, 9, 9), 1, (5, 1), (1, 3), "zero", True),
+    (True, (2, 6, 5, 7), 2, (3, 3), (1, 1), "zero", False),
+    (True, (1, 5, 9, 10), 1, (5, 1), (1, 2), "zero", True),
     (True, (1, 4, 10, 3), 1, (7, 7), (1, 1), "zero", False),
-    (True, (1, 3, 5, 9), 3, (1, 5), (1, 2), "mask", False),
+    (True, (1, 3, 5, 9), 3, (1, 5), (1, 1), "mask", False),
     (True, (1, 3, 11, 4), 1, (7, 7), (2, 1), "mask", True),
-    (True, (1, 4, 5, 5), 1, (3, 3), (1, 3), "circular", False),
+    (True, (1, 4, 5, 5), 1, (3, 3), (3, 1), "circular", False),
     (True, (1, 20, 4, 4), 1, (7, 7), (1, 1), "circular", True),
     (True, (1, 17, 1, 1), 1, (7, 7), (1, 1), "zero", False),
-    (False, (2, 2, 5, 7), 2, (3, 3), (1, 1), "zero", False),
-    (False, (1, 3, 9, 17), 1, (1, 5), (1, 1), "zero", True),
+    (False, (2, 2, 5, 7), 2, (3, 1), (1, 1), "zero", False),
+    (False, (1, 3, 9, 4), 1, (1, 5), (1, 1), "zero", True),
     (False, (1, 5, 3, 4), 1, (7, 7), (1, 1), "mask", False),
-    (False, (1, 3, 7, 5), 1, (5, 1), (3, 1), "mask", True),
-    (False, (1, 4, 6, 7), 1, (3, 3), (1, 2), "circular", False),
+    (False, (1, 3, 7, 5), 1, (5, 1), (2, 1), "mask", True),
+    (False, (1, 4, 6, 7), 1, (3, 3), (1, 1), "circular", False),
 ]
 
 
@@ -109,18 +109,23 @@ def test_half_precision_is_summed_in_single(products, noise, by_unfold, kind, li
 @pytest.mark.parametrize("products", FORMS)
 def test_logits_of_any_size_stay_finite(products, noise, by_unfold):
     q, k, v, grad = (noise(1, 2, 4, 5).to(DEVICE, KIND) for _ in range(4))
-    for border in ("zero", "mask"):
-        found = with_gradients(attend(products, 1, (3, 3), (1, 1), border), (1e6 * q, k, v, grad))
-        same(found[:1], [by_unfold(1e6 * q, k, v, AttentionWindow((3, 3), (1, 1), border))])
-        assert all(one.isfinite().all() for one in found)
+    window = (3, 1), (1, 1), "mask"
+    found = with_gradients(attend(products, 1, *window), (1e6 * q, k, v, grad))
+    same(found[:1], [by_unfold(1e6 * q, k, v, AttentionWindow(*window))])
+    assert all(one.isfinite().all() for one in found)
 
 
 @pytest.mark.parametrize("products", FORMS)
-def test_gradients_are_those_of_the_function_and_exist_once(products, noise):
+def test_gradients_are_those_of_the_function(products, noise):
+    if products and DEVICE != "cpu":
+        pytest.skip("products of double precision are for the interpreter")
     maps = [noise(1, 2, 3, 4).to(DEVICE).requires_grad_() for _ in range(3)]
-    if products is False or DEVICE == "cpu":
-        assert torch.autograd.gradcheck(attend(products, 1), maps, fast_mode=True)
-    (first,) = torch.autograd.grad(attend(False, 1)(*maps).sin().sum(), maps[0], create_graph=True)
+    assert torch.autograd.gradcheck(attend(products, 1, (1, 3)), maps, fast_mode=True)
+
+
+def test_second_derivatives_are_refused(noise):
+    maps = [noise(1, 2, 3, 4).to(DEVICE).requires_grad_() for _ in range(3)]
+    (first,) = torch.autograd.grad(attend(False, 1, (1, 3))(*maps).sin().sum(), maps[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 
