@@ -40,7 +40,12 @@ _VALUES = 1 << 31
 
 
 def triton_serves(q: Tensor, channels: int) -> bool:
-    """Whether the form suits maps like `q` with heads of so many channels, on a device where it is fast."""
+    """Whether the form suits maps like `q` with heads of so many channels, on a device where it is fast.
+
+    Not while `torch.compile` reads the network, which would have to break its graph there.
+    """
+    if torch.compiler.is_compiling():
+        return False
     if not q.is_cuda or not _is_small(q, channels) or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(q.device)[0] >= _CAPABILITY
