@@ -177,6 +177,6 @@ def test_what_cannot_be_is_said_in_a_line(monkeypatch):
         UsageError, match=r"expected a CUDA device. Move them to one, or take the form 'auto'"
     ):
         check_triton(x, 8)
-    monkeypatch.setattr(triton_form, "find_spec", lambda name: None)
+    monkeypatch.setattr(triton_form, "_is_installed", lambda: False)
     with pytest.raises(MissingExtraError, match="pip install triton"):
         check_triton(x, 8)

@@ -8,6 +8,7 @@ Triton's interpreter, slowly: TRITON_INTERPRET=1 before the first use.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
 
@@ -35,8 +36,14 @@ _SECTOR = 32
 """Bytes that memory gives at least: channels_last heads of fewer are put in columns first."""
 _CAPABILITY = 8
 """Compute capability from which on all number formats and copies behind the products exist."""
-_VALUES = 1 << 31
-"""Values of one image at most: a head's are counted in 32 bits."""
+_VALUES = 1 << 29
+"""Values of one image at most: they are counted in 32 bits, with gaps where q, k and v are slices of one map."""
+
+
+@cache
+def _is_installed() -> bool:
+    """Whether there is a Triton."""
+    return find_spec("triton") is not None
 
 
 def triton_serves(q: Tensor, channels: int) -> bool:
@@ -46,7 +53,7 @@ def triton_serves(q: Tensor, channels: int) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    if not q.is_cuda or not _is_small(q, channels) or find_spec("triton") is None:
+    if not q.is_cuda or not _is_small(q, channels) or not _is_installed():
         return False
     return torch.cuda.get_device_capability(q.device)[0] >= _CAPABILITY
 
@@ -59,7 +66,7 @@ def check_triton(q: Tensor, channels: int) -> None:
         UsageError: maps that are not on a CUDA device, outside Triton's interpreter.
         ShapeError: heads of too many channels, or too large an image.
     """
-    if find_spec("triton") is None:
+    if not _is_installed():
         raise MissingExtraError("triton")
     if not q.is_cuda and not _is_interpreted():
         raise UsageError(
@@ -69,7 +76,7 @@ def check_triton(q: Tensor, channels: int) -> None:
     if not _is_small(q, channels):
         raise ShapeError(
             f"local_attention: heads have {channels} channels of {q.element_size()} bytes and an image has"
-            f" {q.shape[1:].numel()} values in the form 'triton', expected at most {_BYTES} bytes and less than"
+            f" {q.shape[1:].numel()} values in the form 'triton', expected at most {_BYTES} bytes and fewer than"
             f" {_VALUES} values. Take the form 'auto'."
         )
 
