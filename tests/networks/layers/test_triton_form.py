@@ -180,3 +180,29 @@ def test_what_cannot_be_is_said_in_a_line(monkeypatch):
     monkeypatch.setattr(triton_form, "_is_installed", lambda: False)
     with pytest.raises(MissingExtraError, match="pip install triton"):
         check_triton(x, 8)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_a_first_try_that_agrees_lets_the_kernels_serve(kind):
+    triton_form.agrees.cache_clear()
+    assert triton_form.agrees(torch.device("cpu"), kind, 4)
+
+
+def test_kernels_that_are_off_do_not_serve(monkeypatch, caplog):
+    triton_form.agrees.cache_clear()
+    right = triton_form.attend_in_triton
+    monkeypatch.setattr(triton_form, "attend_in_triton", lambda q, *rest: right(q * 1.5, *rest))
+    assert not triton_form.agrees(torch.device("cpu"), torch.float32, 4)
+    assert "off on cpu, so they are not used" in caplog.text
+
+
+def test_kernels_that_do_not_compile_do_not_serve(monkeypatch, caplog):
+    triton_form.agrees.cache_clear()
+
+    def broken(*_):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(triton_form, "attend_in_triton", broken)
+    assert not triton_form.agrees(torch.device("cpu"), torch.float32, 4)
+    assert "do not run on cpu: no such instruction" in caplog.text
+    triton_form.agrees.cache_clear()

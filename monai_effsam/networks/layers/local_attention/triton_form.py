@@ -8,6 +8,8 @@ Triton's interpreter, slowly: TRITON_INTERPRET=1 before the first use.
 
 from __future__ import annotations
 
+import logging
+import math
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
@@ -17,9 +19,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from monai_effsam.errors import MissingExtraError, ShapeError, UsageError
+from monai_effsam.networks.layers.local_attention.plain import attend_plainly
 from monai_effsam.networks.layers.local_attention.window import AttentionWindow
 
-__all__ = ["attend_in_triton", "check_triton", "triton_serves"]
+__all__ = ["agrees", "attend_in_triton", "check_triton", "triton_serves"]
+
+log = logging.getLogger(__name__)
 
 _PRODUCT_CHANNELS = 16
 """Channels of a head that a matrix product of the hardware needs at least."""
@@ -36,6 +41,8 @@ _SECTOR = 32
 """Bytes that memory gives at least: channels_last heads of fewer are put in columns first."""
 _CAPABILITY = 8
 """Compute capability from which on all number formats and copies behind the products exist."""
+_APART = 0.05
+"""Difference at a first try that half precision and TensorFloat-32 explain, of values up to about 1."""
 _VALUES = 1 << 29
 """Values of one image at most: they are counted in 32 bits, with gaps where q, k and v are slices of one map."""
 
@@ -55,7 +62,37 @@ def triton_serves(q: Tensor, channels: int) -> bool:
         return False
     if not q.is_cuda or not _is_small(q, channels) or not _is_installed():
         return False
-    return torch.cuda.get_device_capability(q.device)[0] >= _CAPABILITY
+    return torch.cuda.get_device_capability(q.device)[0] >= _CAPABILITY and agrees(
+        q.device, q.dtype, channels
+    )
+
+
+@cache
+def agrees(device: torch.device, kind: torch.dtype, channels: int) -> bool:
+    """Whether a first try gives what the plain form gives, gradients too; else a warning, and other forms serve.
+
+    Tried once a process: kernels are compiled for hardware and drivers that no test has seen.
+    """
+    shape = (1, 2 * channels, 9, 11)
+    ramp = torch.arange(3 * math.prod(shape), dtype=torch.float64, device=device)
+    window = AttentionWindow((3, 3))
+    found = []
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        maps = ramp.mul(0.7).sin().view(3, *shape).to(kind)
+        for attend, number in ((attend_in_triton, kind), (attend_plainly, torch.float32)):
+            leaves = [x.to(number, copy=True).requires_grad_() for x in maps]
+            try:
+                out = attend(leaves[0], leaves[1], leaves[2], 2, window, channels**-0.5)
+                found.append(torch.stack([out.detach(), *torch.autograd.grad(out.sum(), leaves)]).float())
+            except Exception as error:  # noqa: BLE001  whatever a compiler or driver says
+                log.warning("local attention: Triton's kernels do not run on %s: %s", device, error)
+                return False
+    apart = float((found[0] - found[1].to(found[0])).abs().max())
+    if not apart <= _APART:
+        log.warning(
+            "local attention: Triton's kernels are %.3g off on %s, so they are not used", apart, device
+        )
+    return apart <= _APART
 
 
 def check_triton(q: Tensor, channels: int) -> None:
