@@ -2,6 +2,7 @@
 """How good, how sure and how costly: overlap, statistics, calibration, complexity. Arrays in, numbers out."""
 
 from monai_effsam.metrics.calibration import ReliabilityBin, calibration_error, reliability
+from monai_effsam.metrics.classification import ClassScores, class_scores
 from monai_effsam.metrics.complexity import count_macs, count_parameters
 from monai_effsam.metrics.overlap import dice_score, iou_score, precision_score, recall_score
 from monai_effsam.metrics.statistics import (
@@ -12,16 +13,19 @@ from monai_effsam.metrics.statistics import (
     paired_difference,
     paired_p_value,
     spread_of,
+    student_interval,
 )
 from monai_effsam.metrics.surface import SurfaceScore, surface_score
 
 __all__ = [
+    "ClassScores",
     "PairedDifference",
     "ReliabilityBin",
     "Spread",
     "SurfaceScore",
     "bootstrap_interval",
     "calibration_error",
+    "class_scores",
     "count_macs",
     "count_parameters",
     "dice_score",
@@ -33,5 +37,6 @@ __all__ = [
     "recall_score",
     "reliability",
     "spread_of",
+    "student_interval",
     "surface_score",
 ]
