@@ -218,13 +218,15 @@ def test_only_whole_seeds_are_told():
     assert whole_seeds(found, "modality") == []
 
 
-def test_an_extra_network_is_told_where_every_seed_has_it():
+def test_an_extra_network_is_told_apart_with_the_seeds_that_have_it():
     found = [replace(r, task="modality") for r in made_up_rows(2)]
     extra = [replace(r, net=FINE_TIC) for r in found if r.net == TIC]
-    assert {r.net for r in whole_seeds([*found, *extra], "modality")} == {*TASK_NETS["modality"], FINE_TIC}
     one = [*found, *(r for r in extra if r.seed == 0)]
-    assert {r.net for r in whole_seeds(one, "modality")} == {*TASK_NETS["modality"]}
-    assert {r.seed for r in whole_seeds(one, "modality")} == {0, 1}
+    assert {(r.net, r.seed) for r in whole_seeds(one, "modality")} == {(r.net, r.seed) for r in found}
+    both = whole_seeds(one, "modality", extra=True)
+    assert {r.net for r in both} == {*TASK_NETS["modality"], FINE_TIC}
+    assert {r.seed for r in both} == {0}
+    assert whole_seeds(one, "breast", extra=True) == []
 
 
 def test_losses_are_paired_by_seed_and_the_verdict_counts_sizes():
@@ -268,7 +270,7 @@ def test_the_page_tells_command_tables_and_pictures(tmp_path):
     page = tmp_path / "docs" / "tic_study.md"
     notes = tmp_path / "notes.md"
     notes.write_text("TiC does not win everywhere.\n")
-    words = ["DATA", "-o", "OUT", "--write-docs", str(page), "--notes", str(notes)]
+    words = ["DATA", "-o", "OUT", "--seeds", "0", "--grow", "--write-docs", str(page), "--notes", str(notes)]
     write_study(page, found, growth, StudyPlan(), words, notes)
     text = page.read_text()
     assert "`python -m monai_effsam.studies.tic DATA -o OUT`" in text

@@ -115,7 +115,7 @@ TASK_NETS: Mapping[str, tuple[str, ...]] = {
 """The networks that every seed of a task needs."""
 
 EXTRA_NETS: Mapping[str, tuple[str, ...]] = {"modality": (FINE_TIC,)}
-"""Networks that learn a task besides, after the others; told where every seed has them."""
+"""Networks that learn a task besides, after the others; told apart, with the seeds that have them."""
 
 
 def plain_attention(vit: nn.Module) -> nn.Module:

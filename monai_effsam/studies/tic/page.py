@@ -78,6 +78,7 @@ def write_study(
     """
     tasks = [task for task in TASKS if whole_seeds(rows, task)]
     own = {task: whole_seeds(rows, task) for task in tasks}
+    trials = {task: found for task in tasks if (found := whole_seeds(rows, task, extra=True))}
     names = {}
     if own:
         names["nets"] = dot_picture(
@@ -98,19 +99,20 @@ def write_study(
         )
     for ending, svg in names.items():
         write_bytes(page.with_name(f"{page.stem}_{ending}.svg"), svg.encode())
-    text = study_page(own, growth, plan, _command(arguments), page.stem, notes)
+    text = study_page(own, trials, growth, plan, _command(arguments), page.stem, notes)
     write_bytes(page, text.encode())
 
 
 def study_page(
     own: dict[str, list[StudyRow]],
+    trials: dict[str, list[StudyRow]],
     growth: Sequence[GrowthRow],
     plan: StudyPlan,
     command: str,
     stem: str,
     notes: Path | None = None,
 ) -> str:
-    """The page as Markdown; `own` has the rows of whole seeds by task, `stem` begins the pictures' names."""
+    """The page as Markdown; `own` and `trials` have rows of whole seeds by task, `stem` begins the pictures' names."""
     facts = machine_facts(1)
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("monai_effsam", "torch", "timm"))
     options = {name: getattr(plan, name) for name in ("rate", "weight_decay", "smoothing", "batch", "side")}
@@ -148,6 +150,12 @@ def study_page(
             "The same in balanced accuracy:",
             verdict_table(rows, plan.sides, plan.side, "balanced"),
         ]
+    for task, rows in trials.items():
+        parts += [
+            f"### {task}, trained at {plan.side} px: a trial besides, {_seeds(rows)}",
+            transfer_table(rows, plan.sides, plan.side),
+            verdict_table(rows, plan.sides, plan.side),
+        ]
     if growth:
         parts += [
             "## Time and memory",
@@ -163,6 +171,9 @@ def _command(arguments: Sequence[str]) -> str:
     for option in ("--write-docs", "--notes"):
         if option in own:
             del own[own.index(option) : own.index(option) + 2]
+    if "--seeds" in own and own[own.index("--seeds") + 1] == "0":  # only the page is written anew
+        del own[own.index("--seeds") : own.index("--seeds") + 2]
+        own = [word for word in own if word != "--grow"]
     return shlex.join(["python", "-m", "monai_effsam.studies.tic", *own])
 
 

@@ -45,14 +45,22 @@ PAIRS = (
 MEASURES = (("accuracy", "accuracy"), ("balanced", "balanced accuracy"), ("auc", "macro AUC"))
 
 
-def whole_seeds(rows: Sequence[StudyRow], task: str) -> list[StudyRow]:
-    """Rows of a task of the seeds that every network was trained with."""
-    own = [row for row in rows if row.task == task]
+def whole_seeds(rows: Sequence[StudyRow], task: str, *, extra: bool = False) -> list[StudyRow]:
+    """Rows of a task of the seeds that every network was trained with.
+
+    Args:
+        rows: of the comparison.
+        task: its name.
+        extra: with the networks of `EXTRA_NETS`, of the seeds that have these too; none where the task has none.
+    """
+    if extra and task not in EXTRA_NETS:
+        return []
+    nets = (*TASK_NETS[task], *(EXTRA_NETS[task] if extra else ()))
+    own = [row for row in rows if row.task == task and row.net in nets]
     whole = {row.seed for row in own}
-    for net in TASK_NETS[task]:
+    for net in nets:
         whole &= {row.seed for row in own if row.net == net}
-    short = {net for net in EXTRA_NETS.get(task, ()) if whole - {row.seed for row in own if row.net == net}}
-    return [row for row in own if row.seed in whole and row.net not in short]
+    return [row for row in own if row.seed in whole]
 
 
 def values(rows: Sequence[StudyRow], net: str, side: int, measure: str = "accuracy") -> list[float]:
