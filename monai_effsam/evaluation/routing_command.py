@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_effsam.data.io import write_bytes
+from monai_effsam.data.routing.clones import read_sources
 from monai_effsam.data.routing.pictures import case_pictures
 from monai_effsam.data.sets import read_sets
 from monai_effsam.errors import EffsamError
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.routing import answers_of, foreign_pictures, judged_sources, router_milliseconds
 from monai_effsam.evaluation.routing_page import RouterJudgement, judgement_json, routing_charts, routing_page
-from monai_effsam.evaluation.routing_sources import read_sources
+from monai_effsam.evaluation.routing_source_table import SOURCES
 from monai_effsam.evaluation.routing_sources_page import judge_sources
 from monai_effsam.inference.router import ModalityRouter
 
@@ -38,7 +39,7 @@ def judge_router(
         data: folder of sets with `targets.csv`.
         router: bundle or run folder; None for the one that ships.
         folds: run folders of routers that were trained without some sources.
-        sources: folder of clones, see `routing_sources`.
+        sources: folder of clones, see `data.routing.clones`.
 
     Raises:
         DataError: a set cannot be read, or no source is cloned.
@@ -49,7 +50,7 @@ def judge_router(
     read = {case.image: list(case_pictures(case)) for case in cases}
     log.info("%d cases, %d pictures", len(cases), sum(map(len, read.values())))
     val = answers_of(shipped, [p for case in cases if case.split == "val" for p in read[case.image]])
-    elsewhere = judge_sources(shipped, read_sources(sources)) if sources else None
+    elsewhere = judge_sources(shipped, read_sources(sources, SOURCES)) if sources else None
     others = {f"Fold {number}": ModalityRouter.open(path) for number, path in enumerate(folds, 1)}
     return RouterJudgement(
         val=val,

@@ -7,47 +7,9 @@ any router was judged on it; a row leaves it only where the pictures are not wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from monai_effsam.data.routing.clones import RoutingSource
 
-__all__ = ["SOURCES", "RoutingSource"]
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingSource:
-    """Where pictures of one kind are.
-
-    Args:
-        name: one word.
-        modality: of all its pictures; empty for foreign ones.
-        repository: `owner/name` on github.com.
-        commit: that was looked at.
-        pattern: regular expression of the whole path of a picture inside the repository.
-        count: files that match there.
-        shows: what they are, and whose.
-        terms: of use, as the repository or the data set states them.
-        same_part: training shows the same part of the body by the same modality, if of other people and devices.
-    """
-
-    name: str
-    modality: str
-    repository: str
-    commit: str
-    pattern: str
-    count: int
-    shows: str
-    terms: str
-    same_part: bool = False
-
-    @property
-    def address(self) -> str:
-        """For a browser, and for `git clone`."""
-        return f"https://github.com/{self.repository}"
-
-    @property
-    def folder(self) -> str:
-        """Name of its clone."""
-        return self.repository.replace("/", "+")
-
+__all__ = ["SOURCES"]
 
 _PLAIN = r"(?!barrdistorted|deformed|distorted|rotated)[^/]+"
 """Pictures that their repository has not warped."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_effsam.data.routing.clones import SourcePictures
 from monai_effsam.evaluation.routing import RouterAnswers, answers_of
-from monai_effsam.evaluation.routing_sources import SourcePictures
 from monai_effsam.inference.router import ModalityRouter
 from monai_effsam.reports.table_form import markdown_table
 

@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_effsam.data.routing.clones import (
+    RoutingSource,
+    SourcePictures,
+    clone_command,
+    evenly,
+    read_sources,
+)
 from monai_effsam.errors import DataError
 from monai_effsam.evaluation import routing_command
 from monai_effsam.evaluation.routing import RouterAnswers
-from monai_effsam.evaluation.routing_source_table import SOURCES, RoutingSource
-from monai_effsam.evaluation.routing_sources import SourcePictures, clone_command, evenly, read_sources
+from monai_effsam.evaluation.routing_source_table import SOURCES
 from monai_effsam.evaluation.routing_sources_page import (
     SourcesJudgement,
     judge_sources,

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Pictures of sources that no training set is from, read from clones of public repositories.
+"""Pictures of public repositories, read from clones that a user has made; nothing of them is in this package.
 
 A clone lies in `FOLDER/owner+name`, as `git clone --depth 1 https://github.com/owner/name FOLDER/owner+name` puts it.
 """
@@ -16,14 +16,53 @@ from pathlib import Path
 from monai_effsam.data.io import read_image
 from monai_effsam.data.routing.pictures import ModalityPicture, kept_size
 from monai_effsam.errors import DataError
-from monai_effsam.evaluation.routing_source_table import SOURCES, RoutingSource
 
-__all__ = ["SourcePictures", "clone_command", "evenly", "read_sources"]
+__all__ = ["RoutingSource", "SourcePictures", "clone_command", "evenly", "read_sources"]
 
 log = logging.getLogger(__name__)
 
 MOST = 50
 """Pictures of a source that are looked at, so that no large one outweighs the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSource:
+    """Where pictures of one kind are.
+
+    Args:
+        name: one word.
+        modality: of all its pictures; empty for foreign ones.
+        repository: `owner/name` on github.com.
+        commit: that was looked at.
+        pattern: regular expression of the whole path of a picture inside the repository.
+        count: files that match there.
+        shows: what they are, and whose.
+        terms: of use, as the repository or the data set states them.
+        same_part: training shows the same part of the body by the same modality, if of other people and devices.
+        group: regular expression to search for in a path; what its parentheses hold names patient or sequence. The
+            whole path by default; `()` where the paths do not tell patients apart.
+    """
+
+    name: str
+    modality: str
+    repository: str
+    commit: str
+    pattern: str
+    count: int
+    shows: str
+    terms: str
+    same_part: bool = False
+    group: str = "(.*)"
+
+    @property
+    def address(self) -> str:
+        """For a browser, and for `git clone`."""
+        return f"https://github.com/{self.repository}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its clone."""
+        return self.repository.replace("/", "+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +92,7 @@ def evenly(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * most) for i in range(most)] if count > most else list(range(count))
 
 
-def read_sources(
-    folder: Path, sources: Sequence[RoutingSource] = SOURCES, *, most: int = MOST
-) -> list[SourcePictures]:
+def read_sources(folder: Path, sources: Sequence[RoutingSource], *, most: int = MOST) -> list[SourcePictures]:
     """The pictures of all sources that are cloned; the others are warned of, a line each, and passed over.
 
     Args:
@@ -100,8 +137,15 @@ def _read(source: RoutingSource, clone: Path, most: int) -> SourcePictures:
             broken.append(path)
             continue
         middle = image.rgb(len(image.slices) // 2)
-        pictures.append(ModalityPicture(kept_size(middle), source.modality, source.name, path))
+        pictures.append(
+            ModalityPicture(kept_size(middle), source.modality, source.name, _group(source, path))
+        )
     return SourcePictures(source, tuple(pictures), tuple(broken), commit)
+
+
+def _group(source: RoutingSource, path: str) -> str:
+    found = re.search(source.group, path)
+    return found[1] if found else path
 
 
 def _paths(clone: Path) -> Iterator[str]:
