@@ -20,7 +20,9 @@ from monai_effsam.checkpoints.classifier_file import save_classifier
 from monai_effsam.data.placement import apply_spec
 from monai_effsam.data.routing.batches import RoutingBatches
 from monai_effsam.data.routing.foreign import drawn_pictures, photographs
+from monai_effsam.data.routing.more import MorePictures, more_pictures
 from monai_effsam.data.routing.pictures import ModalityPicture, case_pictures, of_sources
+from monai_effsam.data.routing.training_sources import TRAINING_SOURCES
 from monai_effsam.data.routing.views import GENTLE, routing_view
 from monai_effsam.data.sets import Case
 from monai_effsam.data.slices import hold_out
@@ -68,7 +70,7 @@ class RoutingData:
         pictures: known ones, to train on.
         held: known ones of other patients, to calibrate on.
         photographs: foreign ones, of the family to learn.
-        sources: number of training pictures of each source.
+        sources: number of training pictures of each source, without the photographs that packages ship.
     """
 
     pictures: tuple[ModalityPicture, ...]
@@ -77,15 +79,18 @@ class RoutingData:
     sources: Mapping[str, int]
 
 
-def routing_data(cases: Sequence[Case], recipe: ClassifierRecipe) -> RoutingData:
-    """Read the training cases.
+def routing_data(
+    cases: Sequence[Case], recipe: ClassifierRecipe, more: Path | str | None = None
+) -> RoutingData:
+    """Read the training cases, and the pictures of further sources.
 
     Args:
         cases: of all splits; those of `train` are taken, without the sources that the recipe leaves out.
         recipe: of the run.
+        more: folder of clones of `TRAINING_SOURCES`, to learn from too; missing ones are warned of.
 
     Raises:
-        DataError: a picture cannot be read, or none is left.
+        DataError: a picture of a case cannot be read, none is left, or no further source is there.
     """
     taught = [case for case in of_sources(cases, recipe.left_out)[1] if case.split == "train"]
     train, held = hold_out(taught, recipe.held_out)
@@ -93,12 +98,17 @@ def routing_data(cases: Sequence[Case], recipe: ClassifierRecipe) -> RoutingData
     if not pictures:
         raise DataError("router: no pictures of split 'train', expected some of every modality. Add sets.")
     own = tuple(p for case in held for p in case_pictures(case))
-    foreign = tuple(photographs("learned"))
+    further = MorePictures((), (), ())
+    if more:
+        further = more_pictures(more, recipe.held_out, recipe.left_out, TRAINING_SOURCES)
+    pictures, own = pictures + further.train, own + further.held
+    foreign = (*photographs("learned"), *further.foreign)
     if not foreign:
         log.warning(
             "no photographs: pip install scikit-image scikit-learn; foreign pictures are drawings only"
         )
-    return RoutingData(pictures, own, foreign, Counter(p.source for p in pictures))
+    sources = Counter(p.source for p in (*pictures, *further.foreign))
+    return RoutingData(pictures, own, foreign, sources)
 
 
 def routing_loader(data: RoutingData, recipe: ClassifierRecipe) -> RoutingBatches:

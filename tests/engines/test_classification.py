@@ -17,6 +17,7 @@ from monai_effsam.checkpoints.classifier_file import (
     weights_told,
 )
 from monai_effsam.data.routing.batches import ClassBatch
+from monai_effsam.data.routing.clones import RoutingSource
 from monai_effsam.data.sets import read_sets
 from monai_effsam.engines import class_folders
 from monai_effsam.engines.class_folders import ClassFolder, FolderBatches, finish_classifier
@@ -150,6 +151,28 @@ def test_sources_left_out_and_validation_are_not_read(sets):
         routing_loader(routing_data(cases, replace(RECIPE, left_out=("mr_set",))), RECIPE)
     with pytest.raises(DataError, match="no pictures of split 'train'"):
         routing_data([case for case in cases if case.split == "val"], RECIPE)
+
+
+def test_pictures_of_further_sources_join(sets, tmp_path, monkeypatch):
+    clone = tmp_path / "clones" / "a+b"
+    clone.mkdir(parents=True)
+    for number in range(30):
+        cv2.imwrite(str(clone / f"ct{number}.png"), np.full((9, 8, 3), number, np.uint8))
+        cv2.imwrite(str(clone / f"car{number}.png"), np.full((9, 8, 3), 200 + number, np.uint8))
+    rows = [
+        RoutingSource(name, modality, "a/b", "0" * 40, rf"{name}\d+\.png", 30, "made up", "none")
+        for name, modality in (("ct", "ct"), ("car", ""))
+    ]
+    monkeypatch.setattr("monai_effsam.engines.router_training.TRAINING_SOURCES", rows)
+    cases = read_sets(sets)
+    alone, joined = routing_data(cases, RECIPE), routing_data(cases, RECIPE, tmp_path / "clones")
+    assert joined.sources["ct"] + len(joined.held) == 30
+    assert 0 < len(joined.held) < 15
+    assert joined.sources["car"] == 30
+    assert len(joined.photographs) - len(alone.photographs) == 30
+    assert {picture.source for picture in joined.held} == {"ct"}
+    left = routing_data(cases, replace(RECIPE, left_out=("car",)), tmp_path / "clones")
+    assert "car" not in left.sources
 
 
 def test_a_classifier_s_file_is_checked(tmp_path):
