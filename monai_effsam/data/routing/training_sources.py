@@ -51,7 +51,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
         "smoke", "endoscopy",
         "ssalazarcolores/Desmoking-laparoscopy-surgery-images-using-an-image-to-image-translation-guided-by-an-embedded-Dark-",
         "e8aadd3bf288f69088dcd124dc85436816551e49", r"datasets/laparoscopy/input/[^/]+\.(png|jpg)", 25,
-        "a removal of a gall bladder with smoke", _NOT_STATED, group=_ALONE,
+        "a removal of a gall bladder with smoke", "CC BY-NC-SA 3.0", group=_ALONE,
     ),
     RoutingSource(
         "sinus", "endoscopy", "lppllppl920/EndoscopyDepthEstimation-Pytorch",
@@ -72,7 +72,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "breast_usg", "ultrasound", _SARAH + "Breast-Lesions-USG",
         "cadab45f47e833b2954b16f66cb43fcb412d186b", _flex("Breast-Lesions-USG"), 24,
-        "breasts, Polish centres, several scanners", "CC BY 4.0", group=_ALONE,
+        "breasts, Polish centres, several scanners", _NOT_STATED, group=_ALONE,
     ),
     RoutingSource(
         "bus_uc", "ultrasound", _OLDER + "BUS-UC-Malignant", "5f27b0f85ddb84b368aa1418dbb4f1d8aa71374b",
@@ -132,7 +132,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     ),
     RoutingSource(
         "kits", "ct", _SARAH + "KiTS19-Kidney-Tumor", "07dfb454cfd97b51e0c4bb064f1cf135255ba512",
-        _flex("Kidney-Tumor"), 24, "kidneys, Minnesota", "CC BY-NC-SA 4.0", group=_ALONE,
+        _flex("Kidney-Tumor"), 24, "kidneys, Minnesota", "MIT, says the repository", group=_ALONE,
     ),
     RoutingSource(
         "kidney_stone_ct", "ct", _SARAH + "Mendeley-Kidney-Stone-CT",
@@ -169,7 +169,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     # MR
     RoutingSource(
         "full_head", "mr", _SARAH + "Full-Head-T1W", "199bd12bd009c5af9843e5ec871503081d791957",
-        _flex("Full-Head-T1W"), 36, "heads and necks after stroke, T1", _NOT_STATED,
+        _flex("Full-Head-T1W"), 36, "heads and necks after stroke, T1", "CC BY-NC-SA 4.0",
         group=r"/(\d+)_\d+\.\w+$",
     ),
     RoutingSource(
@@ -186,7 +186,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
         "nasopharynx", "mr", _OLDER + "Augmented-Nasopharyngeal-Carcinoma-T2WI",
         "5316e75bc89975a76d9a96118282bba253c4d596",
         r"projects/TensorflowSlightlyFlexibleUNet/Nasopharyngeal-Carcinoma-T2WI/mini_test[^/]*/images/[^/]+\.(png|jpg)",
-        25, "skull bases, T2", _NOT_STATED, group=_ALONE,
+        25, "skull bases, T2", "CC BY 4.0", group=_ALONE,
     ),
     RoutingSource(
         "ispy_breast", "mr", _SARAH + "BreastDCEDL-Breast-Cancer",
@@ -199,7 +199,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     ),
     RoutingSource(
         "knee_mr", "mr", _SARAH + "KneeBones3Dify", "61899209444329bc6f2f17aa58661677671c4c76",
-        _flex("KneeBones3Dify"), 36, "knees across", _NOT_STATED, group=_ALONE,
+        _flex("KneeBones3Dify"), 36, "knees across", "CC BY 4.0", group=_ALONE,
     ),
     RoutingSource(
         "kidney_mr", "mr", _SARAH + "Kidney-Disease-T2W", "ab90332fe3bcddf1a906ed5423cf1d237e21512e",
@@ -215,7 +215,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     ),
     RoutingSource(
         "camvid", "", _ATLAN + "CamVid-11-Classes", "a402937e5fb889dbe015406d4de98ed2ea21b215",
-        _flex("CamVid11"), 36, "streets from a car", _NOT_STATED, group=_ALONE,
+        _flex("CamVid11"), 36, "streets from a car", "MIT, says the repository", group=_ALONE,
     ),
     RoutingSource(
         "tile", "", _ATLAN + "MVTec-TILE", "197c7bea74379b056feec1bd43333bbd24a086b1", _flex("MVTEC-TILE"),
