@@ -132,7 +132,7 @@ TRAINING_SOURCES: tuple[RoutingSource, ...] = (
     ),
     RoutingSource(
         "kits", "ct", _SARAH + "KiTS19-Kidney-Tumor", "07dfb454cfd97b51e0c4bb064f1cf135255ba512",
-        _flex("Kidney-Tumor"), 24, "kidneys, Minnesota", "MIT, says the repository", group=_ALONE,
+        _flex("Kidney-Tumor"), 24, "kidneys, Minnesota", _NOT_STATED, group=_ALONE,
     ),
     RoutingSource(
         "kidney_stone_ct", "ct", _SARAH + "Mendeley-Kidney-Stone-CT",
