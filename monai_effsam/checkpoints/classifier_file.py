@@ -17,7 +17,9 @@ import torch
 from monai_effsam.checkpoints.description import FORMAT, read_card
 from monai_effsam.checkpoints.model_file import find_model, fit_weights, load_state
 from monai_effsam.checkpoints.reading import sha256_of
+from monai_effsam.checkpoints.trunk import load_timm_trunk
 from monai_effsam.errors import WeightsError
+from monai_effsam.networks.encoders.hybrid_tic_trunk import HybridTicTrunk
 from monai_effsam.networks.encoders.tic_trunk import TicSize
 from monai_effsam.networks.nets.tic import TicClassifier
 from monai_effsam.specs import ANY_MODALITY, CLASSIFIER, ImageSpec
@@ -45,7 +47,10 @@ class LoadedClassifier:
 
 
 def build_classifier(
-    options: Mapping[str, Any], classes: int, init: Path | str | None = None
+    options: Mapping[str, Any],
+    classes: int,
+    init: Path | str | None = None,
+    stem: Path | str | None = None,
 ) -> TicClassifier:
     """A `TicClassifier` from options as JSON holds them: `size` may be a mapping with the fields of a `TicSize`.
 
@@ -53,9 +58,10 @@ def build_classifier(
         options: keyword arguments of the network.
         classes: length of its answer.
         init: classifier whose weights to start from; None or empty for none.
+        stem: safetensors file of the timm network of a hybrid's stem, to start from; None or empty for none.
 
     Raises:
-        WeightsError: `init` is no classifier, or does not fit.
+        WeightsError: `init` is no classifier, or does not fit; `stem` likewise.
         SpecError: options that do not fit.
         UnknownNameError: no size of that name.
     """
@@ -64,6 +70,8 @@ def build_classifier(
         widths, depths = tuple(size["widths"]), tuple(size["depths"])
         size = TicSize(widths, depths, size.get("head_channels", 32))
     network = TicClassifier(classes, **{**options, "size": size})
+    if stem and isinstance(network.trunk, HybridTicTrunk):
+        network.trunk.take_stem(load_timm_trunk(network.trunk.stem.name, Path(stem)))
     if init:
         file = find_model(Path(init))
         fit_weights(network, load_state(file, read_card(file).get("sha256")), file)

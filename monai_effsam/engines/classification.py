@@ -29,14 +29,11 @@ __all__ = [
 
 
 def _router_network() -> dict[str, Any]:
-    return {
-        "size": {"widths": [24, 48, 96, 192], "depths": [1, 1, 2, 1], "head_channels": 24},
-        "head_dropout": 0.1,
-    }
+    return {"stem": "tf_efficientnet_lite0", "width": 128, "depth": 2, "head_dropout": 0.1}
 
 
 def _router_spec() -> dict[str, Any]:
-    return ImageSpec(96, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), stride=32).to_json()
+    return ImageSpec(128, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, stride=16).to_json()
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,16 @@ class ClassifierRecipe:
         teacher_weight: share of its answers beside the labels, 0..1.
         teacher_features: weight of the distance to its features.
         init: sha256 of the weights that it went on from; empty for none.
+        stem_sha256: of the weights that a hybrid's stem began with; empty for none.
         left_out: sources not trained on, such as `busi` or `chest_xray/lungvae` (router only).
     """
 
     network: dict[str, Any] = field(default_factory=_router_network)
     image_spec: dict[str, Any] = field(default_factory=_router_spec)
-    epochs: int = 60
+    epochs: int = 72
     epoch_length: int = 50
     batch: int = 32
-    rate: float = 2e-3
+    rate: float = 6e-4
     weight_decay: float = 0.05
     warmup: int = 100
     smoothing: float = 0.05
@@ -83,8 +81,8 @@ class ClassifierRecipe:
     seed: int = 0
     foreign: float = 0.25
     held_out: float = 0.1
-    warm_share: float = 0.75
-    warm_size: int = 64
+    warm_share: float = 0.5
+    warm_size: int = 96
     gentle_share: float = 0.25
     mix: float = 0.1
     teacher: str = ""
@@ -93,6 +91,7 @@ class ClassifierRecipe:
     teacher_weight: float = 0.5
     teacher_features: float = 1.0
     init: str = ""
+    stem_sha256: str = ""
     left_out: tuple[str, ...] = ()
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor, channels_last, nn
 from monai_effsam.errors import ShapeError, SpecError, UnknownNameError
 from monai_effsam.networks.blocks.tic_block import TicBlock, TicMerging, TicStem
 
-__all__ = ["TIC_SIZES", "TicSize", "TicTrunk", "tic_size"]
+__all__ = ["TIC_SIZES", "TicSize", "TicTrunk", "tic_size", "tic_stage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,39 @@ def tic_size(size: str | TicSize) -> TicSize:
     return TIC_SIZES[size]
 
 
+def tic_stage(
+    width: int,
+    depth: int,
+    heads: int,
+    kernel_size: int = 3,
+    *,
+    shift: bool = True,
+    pooled: bool = True,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Blocks of one width: windows dilated by 1 and 2 in turn; every second block shifts, the last one may pool.
+
+    Args:
+        width: channels.
+        depth: blocks.
+        heads: of each block.
+        kernel_size: of the windows, odd.
+        shift: whether every second block shifts keys and values, by one window more each time.
+        pooled: whether the last block pools keys and values.
+        dropout: of the attention's weights, in training.
+    """
+    blocks = []
+    for number in range(depth):
+        pools = pooled and number == depth - 1
+        options: dict[str, Any] = {
+            "dilation": 1 if pools else 1 + number % 2,
+            "shift": kernel_size * (number // 2 + 1) if shift and number % 2 else None,
+            "inter_pool": _POOLED if pools else None,
+        }
+        blocks.append(TicBlock(width, heads, kernel_size, dropout=dropout, **options))
+    return nn.Sequential(*blocks)
+
+
 class TicTrunk(nn.Module):
     """Image to maps at strides 4, 8, 16 and 32 of any H and W: no table of positions, no fixed size.
 
@@ -110,16 +143,11 @@ class TicTrunk(nn.Module):
         self.stages, self.mergings = nn.ModuleList(), nn.ModuleList()
         for stage, (width, depth) in enumerate(zip(chosen.widths, chosen.depths, strict=True)):
             heads = width // chosen.head_channels
-            blocks = []
-            for number in range(depth):
-                pooled = inter_pooling and stage < 3 and number == depth - 1
-                options: dict[str, Any] = {
-                    "dilation": 1 if pooled else 1 + number % 2,
-                    "shift": kernel_size * (number // 2 + 1) if shift and number % 2 else None,
-                    "inter_pool": _POOLED if pooled else None,
-                }
-                blocks.append(TicBlock(width, heads, kernel_size, dropout=dropout, **options))
-            self.stages.append(nn.Sequential(*blocks))
+            self.stages.append(
+                tic_stage(
+                    width, depth, heads, kernel_size, shift=shift, pooled=inter_pooling and stage < 3, dropout=dropout
+                )
+            )
             if stage < 3:
                 stride = last_stride if stage == 2 else 2
                 self.mergings.append(TicMerging(width, chosen.widths[stage + 1], heads, stride))

@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from monai_effsam.errors import SpecError
+from monai_effsam.networks.encoders.hybrid_tic_trunk import HybridTicTrunk
 from monai_effsam.networks.encoders.tic_trunk import TicSize, TicTrunk
 
 __all__ = ["TicClassifier", "tic_features"]
@@ -23,7 +24,8 @@ class TicClassifier(nn.Module):
         size: `nano`, `ti`, `s`, `b`, or a `TicSize`.
         in_channels: of the image.
         head_dropout: of the features before the linear layer, in training.
-        trunk: further options of `TicTrunk`: kernel_size, shift, inter_pooling, last_stride, dropout.
+        stem: timm network under the blocks, see `HybridTicTrunk`; `size` is not read then. Empty for `TicTrunk`.
+        trunk: further options of the trunk, such as kernel_size, shift, inter_pooling and dropout.
 
     Raises:
         SpecError: fewer than one class, or options that do not fit.
@@ -37,6 +39,7 @@ class TicClassifier(nn.Module):
         in_channels: int = 3,
         *,
         head_dropout: float = 0.0,
+        stem: str = "",
         **trunk: Any,
     ) -> None:
         """Build with PyTorch's default initialisation."""
@@ -45,7 +48,7 @@ class TicClassifier(nn.Module):
             raise SpecError(
                 f"TicClassifier: num_classes is {num_classes}, expected at least 1. Count the classes."
             )
-        self.trunk = TicTrunk(size, in_channels, **trunk)
+        self.trunk = HybridTicTrunk(stem, **trunk) if stem else TicTrunk(size, in_channels, **trunk)
         self.norm = nn.BatchNorm2d(self.trunk.channels[-1])
         self.dropout = nn.Dropout(head_dropout)
         self.head = nn.Linear(self.trunk.channels[-1], num_classes)
