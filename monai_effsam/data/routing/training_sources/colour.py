@@ -46,7 +46,7 @@ COLOUR: tuple[RoutingSource, ...] = (
     ),
     RoutingSource(
         "larynx", "endoscopy", "imesluh/vocalfolds", "82485aea8db1fe87d5a2f6bab8997a1f4ce9d9c4",
-        r"img/.*\.png", 536, "vocal folds during two operations, Hanover", "CC BY 4.0", group=ALONE,
+        r"img/.*[048](_l)?\.png", 150, "vocal folds during two operations, Hanover", "CC BY 4.0", group=ALONE,
     ),
     # Fundus
     RoutingSource(
