@@ -19,6 +19,7 @@ from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import MODALITIES, TARGETS
 from tests.bundles.checks import assert_components_exist, verify_schema
 
+SHARED = ("epochs", "epoch_length", "seed", "rate", "warm_share", "gentle_share")
 NAMES = ("train", "imagenet_train", "inference", "evaluate", "multi_gpu_train")
 
 
@@ -81,7 +82,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say(router_bundle):
 
 def test_the_training_is_as_long_as_the_recipe_says(configs):
     recipe = ClassifierRecipe()
-    told = {name: configs["train"][name] for name in ("epochs", "epoch_length", "seed")}
+    told = {name: configs["train"][name] for name in SHARED}
     assert told == {name: getattr(recipe, name) for name in told}
 
 

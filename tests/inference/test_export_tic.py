@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from monai_effsam.checkpoints.classifier_file import build_classifier, load_classifier, save_classifier
+from monai_effsam.inference.export.classifier import export_classifier
 from monai_effsam.inference.export.tracing import trace_graph, write_openvino
 from monai_effsam.networks.blocks import fold_tic_norms
 from monai_effsam.networks.layers import MSAConv2d
 from monai_effsam.networks.nets import TicClassifier
+from monai_effsam.specs import ImageSpec
 
 ort = pytest.importorskip("onnxruntime")
 openvino = pytest.importorskip("openvino")
@@ -48,6 +51,19 @@ def test_layer(kind, tmp_path):
     for _, want, onnx, vino in answers(layer, layer.qkv.in_channels, tmp_path):
         np.testing.assert_allclose(onnx, want, atol=1e-5)
         np.testing.assert_allclose(vino, want, atol=1e-5)
+
+
+def test_a_hybrid_classifier_is_the_same_in_its_graph(tmp_path):
+    torch.manual_seed(0)
+    options = {"stem": "tf_mobilenetv3_small_minimal_100", "width": 32, "head_channels": 8}
+    path = save_classifier(
+        tmp_path / "model.pt", build_classifier(options, 5), ImageSpec(64, stride=16), options, "abcde"
+    )
+    session = ort.InferenceSession(str(export_classifier(path)), providers=["CPUExecutionProvider"])
+    image = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        want = load_classifier(path).network(image).numpy()
+    np.testing.assert_allclose(session.run(None, {"image": image.numpy()})[0], want, atol=1e-4)
 
 
 @pytest.mark.slow

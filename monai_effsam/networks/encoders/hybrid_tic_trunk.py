@@ -102,7 +102,13 @@ class HybridTicTrunk(nn.Module):
         fold_batch_norm(self.stem)
         self.merging = TicMerging(own[-1], width, own[-1] // head_channels, stride=1)
         self.stage = tic_stage(
-            width, depth, width // head_channels, kernel_size, shift=shift, pooled=inter_pooling, dropout=dropout
+            width,
+            depth,
+            width // head_channels,
+            kernel_size,
+            shift=shift,
+            pooled=inter_pooling,
+            dropout=dropout,
         )
 
     def take_stem(self, network: nn.Module) -> None:

@@ -145,7 +145,13 @@ class TicTrunk(nn.Module):
             heads = width // chosen.head_channels
             self.stages.append(
                 tic_stage(
-                    width, depth, heads, kernel_size, shift=shift, pooled=inter_pooling and stage < 3, dropout=dropout
+                    width,
+                    depth,
+                    heads,
+                    kernel_size,
+                    shift=shift,
+                    pooled=inter_pooling and stage < 3,
+                    dropout=dropout,
                 )
             )
             if stage < 3:
