@@ -9,8 +9,9 @@ import pytest
 
 from monai_effsam.data.routing.pictures import ModalityPicture
 from monai_effsam.errors import DataError
-from monai_effsam.evaluation import routing_command
-from monai_effsam.evaluation.routing import (
+from monai_effsam.evaluation.routing import __main__ as command
+from monai_effsam.evaluation.routing import judging
+from monai_effsam.evaluation.routing.answers import (
     RouterAnswers,
     answers_of,
     foreign_pictures,
@@ -18,7 +19,7 @@ from monai_effsam.evaluation.routing import (
     kept_share,
     router_milliseconds,
 )
-from monai_effsam.evaluation.routing_page import RouterJudgement, judgement_json, routing_page
+from monai_effsam.evaluation.routing.page import RouterJudgement, judgement_json, routing_page
 
 
 def answers(*rows, truth, sources=None):
@@ -88,7 +89,7 @@ def test_the_page_shows_every_row(few, foreign):
 
 
 def test_the_page_s_pictures_are_written_beside_it(few, foreign, tmp_path):
-    page = routing_command.write_judgement(judgement(few, foreign, {}), tmp_path)
+    page = judging.write_judgement(judgement(few, foreign, {}), tmp_path)
     linked = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
     assert linked == ["modality_router_val.svg"]
     assert "ct called unknown: 2 of 3" in (tmp_path / linked[0]).read_text()
@@ -125,8 +126,5 @@ def test_foreign_pictures_are_of_kinds_that_are_not_trained_on():
 
 
 def test_the_command_refuses_in_one_line(tmp_path, capsys):
-    assert (
-        routing_command.main([str(tmp_path), "-o", str(tmp_path / "o"), "--router", str(tmp_path / "none")])
-        == 2
-    )
+    assert command.main([str(tmp_path), "-o", str(tmp_path / "o"), "--router", str(tmp_path / "none")]) == 2
     assert "no router here" in capsys.readouterr().err

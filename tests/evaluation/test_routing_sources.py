@@ -17,10 +17,11 @@ from monai_effsam.data.routing.clones import (
     read_sources,
 )
 from monai_effsam.errors import DataError
-from monai_effsam.evaluation import routing_command
-from monai_effsam.evaluation.routing import RouterAnswers
-from monai_effsam.evaluation.routing_source_table import SOURCES
-from monai_effsam.evaluation.routing_sources_page import (
+from monai_effsam.evaluation.routing import __main__ as command
+from monai_effsam.evaluation.routing import judging
+from monai_effsam.evaluation.routing.answers import RouterAnswers
+from monai_effsam.evaluation.routing.source_table import SOURCES
+from monai_effsam.evaluation.routing.sources_page import (
     SourcesJudgement,
     judge_sources,
     sources_json,
@@ -182,11 +183,11 @@ def test_a_router_is_asked_for_every_picture(tmp_path, bright_router):
 
 def test_the_command_wants_a_clone(tmp_path, capsys, monkeypatch, bright_router, caplog):
     caplog.set_level(logging.ERROR)
-    monkeypatch.setattr(routing_command.ModalityRouter, "open", lambda path: bright_router)
-    monkeypatch.setattr(routing_command, "read_sets", lambda data: [])
+    monkeypatch.setattr(judging.ModalityRouter, "open", lambda path: bright_router)
+    monkeypatch.setattr(judging, "read_sets", lambda data: [])
     words = [str(tmp_path), "-o", str(tmp_path / "o"), "--sources", str(tmp_path / "clones")]
-    monkeypatch.setattr(routing_command, "answers_of", lambda router, pictures: None)
-    assert routing_command.main(words) == 2
+    monkeypatch.setattr(judging, "answers_of", lambda router, pictures: None)
+    assert command.main(words) == 2
     assert "expected one clone at least. git clone" in capsys.readouterr().err
 
 

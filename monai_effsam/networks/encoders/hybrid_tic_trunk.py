@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""TiC on top of a convolution net that has seen photographs: where pictures are few, their texture need not be learned."""
+"""TiC on top of a convolution net that has seen photographs: few pictures teach the blocks, but no texture."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from monai_effsam.data.routing.clones import RoutingSource, read_sources
 from monai_effsam.data.routing.more import more_pictures
 from monai_effsam.data.routing.training_sources import TRAINING_SOURCES
 from monai_effsam.errors import DataError
-from monai_effsam.evaluation.routing_source_table import SOURCES
+from monai_effsam.evaluation.routing.source_table import SOURCES
 from monai_effsam.targets import MODALITIES
 
 

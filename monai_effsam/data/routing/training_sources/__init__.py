@@ -2,7 +2,7 @@
 """Pictures of further archives, hospitals and devices that the modality router can learn from: where they are.
 
 Nothing of them is in this package. Each row names a public repository that a user can clone. None is of an archive that
-routers are judged on (`evaluation/routing_source_table.py`). Some pictures of the series of repositories are copies
+routers are judged on (`evaluation/routing/source_table.py`). Some pictures of the series of repositories are copies
 that these have turned or warped; they are left in, as every view is varied anyway.
 """
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai_effsam.evaluation.routing import RouterAnswers, kept_share
-from monai_effsam.evaluation.routing_sources_page import SourcesJudgement, sources_json, sources_section
+from monai_effsam.evaluation.routing.answers import RouterAnswers, kept_share
+from monai_effsam.evaluation.routing.sources_page import SourcesJudgement, sources_json, sources_section
 from monai_effsam.reports.confusion_chart import confusion_chart
 from monai_effsam.reports.table_form import markdown_table
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from monai_effsam.data.routing.clones import SourcePictures
-from monai_effsam.evaluation.routing import RouterAnswers, answers_of
+from monai_effsam.evaluation.routing.answers import RouterAnswers, answers_of
 from monai_effsam.inference.router import ModalityRouter
 from monai_effsam.reports.table_form import markdown_table
 
@@ -20,7 +20,7 @@ _TEXT = """\
 ## Other archives, hospitals and devices
 
 Pictures of sources that no training set is from, of public repositories; nothing of them is in this package. The list,
-`monai_effsam/evaluation/routing_source_table.py`, was fixed before any router was judged on it. A large source gives
+`monai_effsam/evaluation/routing/source_table.py`, was fixed before any router was judged on it. A large source gives
 {most} pictures at most, evenly spread over its files. Every picture was compared with all training pictures by a
 256-bit perceptual hash: the least distance is 52, where equal pictures give less than 24. Mammograms and angiograms
 are left out: DICOM names them modalities of their own. Terms are as the repository or the data set states them.

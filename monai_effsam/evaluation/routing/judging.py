@@ -1,12 +1,10 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Judge a modality router: `python -m monai_effsam.evaluation.routing_command DATA -o OUT`."""
+"""Judge a modality router: all that the page tells, in one go."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,23 @@ from monai_effsam.data.io import write_bytes
 from monai_effsam.data.routing.clones import read_sources
 from monai_effsam.data.routing.pictures import case_pictures
 from monai_effsam.data.sets import read_sets
-from monai_effsam.errors import EffsamError
 from monai_effsam.evaluation.machine import machine_facts
-from monai_effsam.evaluation.routing import answers_of, foreign_pictures, judged_sources, router_milliseconds
-from monai_effsam.evaluation.routing_page import RouterJudgement, judgement_json, routing_charts, routing_page
-from monai_effsam.evaluation.routing_source_table import SOURCES
-from monai_effsam.evaluation.routing_sources_page import judge_sources
+from monai_effsam.evaluation.routing.answers import (
+    answers_of,
+    foreign_pictures,
+    judged_sources,
+    router_milliseconds,
+)
+from monai_effsam.evaluation.routing.page import RouterJudgement, judgement_json, routing_charts, routing_page
+from monai_effsam.evaluation.routing.source_table import SOURCES
+from monai_effsam.evaluation.routing.sources_page import judge_sources
 from monai_effsam.inference.router import ModalityRouter
 
-__all__ = ["judge_router", "main", "write_judgement"]
+__all__ = ["COMMAND", "judge_router", "write_judgement"]
 
 log = logging.getLogger(__name__)
 
-_COMMAND = "python -m monai_effsam.evaluation.routing_command"
+COMMAND = "python -m monai_effsam.evaluation.routing"
 
 
 def judge_router(
@@ -64,7 +66,7 @@ def judge_router(
         machine=machine_facts(1),
         command=" ".join(
             [
-                *(_COMMAND, "DATA", *("--fold RUN" for _ in folds)),
+                *(COMMAND, "DATA", *("--fold RUN" for _ in folds)),
                 *(["--sources DIR"] if sources else []),
                 *("-o", "OUT", "--write-docs", "FILE.md"),
             ]
@@ -93,39 +95,3 @@ def write_judgement(judged: RouterJudgement, out: Path) -> str:
     write_bytes(out / "router.md", page.encode())
     write_bytes(out / "router.json", (json.dumps(judgement_json(judged), indent=1) + "\n").encode())
     return page
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line on what is wrong."""
-    parser = argparse.ArgumentParser(prog=_COMMAND, description="Judge a modality router.")
-    parser.add_argument("data", type=Path, help="folder of sets with targets.csv")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="gets router.json and router.md")
-    parser.add_argument("--router", type=Path, help="bundle or run folder (default: the one that ships)")
-    parser.add_argument(
-        "--fold",
-        type=Path,
-        action="append",
-        default=[],
-        help="router trained without some sources; may be repeated",
-    )
-    parser.add_argument(
-        "--sources", type=Path, metavar="DIR", help="clones of the repositories of other sources"
-    )
-    parser.add_argument("--write-docs", type=Path, metavar="FILE.md", help="also write the page here")
-    args = parser.parse_args(words)
-    try:
-        judged = judge_router(args.data, args.router, args.fold, args.sources)
-        page = write_judgement(judged, args.out)
-        if args.write_docs:
-            write_bytes(args.write_docs, page.encode())
-            for name, chart in routing_charts(judged).items():
-                write_bytes(args.write_docs.with_name(name), chart.encode())
-    except EffsamError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(page)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
