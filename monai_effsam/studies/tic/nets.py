@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_effsam.networks.blocks.tic_block import TicBlock, TicMerging
-from monai_effsam.networks.encoders.tic_trunk import TicSize
+from monai_effsam.networks.encoders.tic_trunk import TicSize, TicTrunk
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets.tic import TicClassifier
 
@@ -68,10 +68,11 @@ def _convolution(classes: int, side: int) -> nn.Module:
             width, dilation = module.norm1.num_features, module.attention.window.dilation
             plain = nn.Conv2d(cast(int, width), cast(int, width), 3, padding=dilation, dilation=dilation)
             module.attention = cast(TicMerging, plain)
-    for number, merging in enumerate(net.trunk.mergings):
+    mergings = cast(TicTrunk, net.trunk).mergings
+    for number, merging in enumerate(mergings):
         old = cast(nn.Conv2d, cast(TicMerging, merging).projection)
         new = nn.Conv2d(old.in_channels, old.out_channels, 3, 2, 1, bias=False)
-        net.trunk.mergings[number] = nn.Sequential(new, nn.ReLU())
+        mergings[number] = nn.Sequential(new, nn.ReLU())
     return net
 
 
