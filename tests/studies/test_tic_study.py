@@ -32,9 +32,7 @@ from monai_effsam.studies.tic.growth import (
 from monai_effsam.studies.tic.nets import (
     ABLATION,
     CONVOLUTION,
-    FINE_TIC,
     STUDY_NETS,
-    TASK_NETS,
     TIC,
     VIT,
     study_net,
@@ -42,7 +40,7 @@ from monai_effsam.studies.tic.nets import (
 from monai_effsam.studies.tic.page import write_study
 from monai_effsam.studies.tic.runs import StudyPlan, StudyRow, append_rows, read_rows, run_study
 from monai_effsam.studies.tic.tables import growth_table, losses, values, verdict_table, whole_seeds
-from monai_effsam.studies.tic.tasks import StudyTask, read_task
+from monai_effsam.studies.tic.tasks import LEAST_AREA, LONGEST, StudyTask, read_task
 
 PLAN = StudyPlan(
     side=32, sides=(32, 48), steps={"made up": 4, "breast": 4, "modality": 4}, batch=4, rate=1e-3
@@ -57,7 +55,7 @@ def task():
         for low in (0, 150)
     )
     val = tuple(pictures[0] for pictures in train)
-    return StudyTask("made up", ("dark", "bright"), train, val, (0, 1))
+    return StudyTask("made up", ("dark", "bright"), train, val, (0, 1), 0.5)
 
 
 def row(net, seed, side, accuracy, task="breast"):
@@ -68,7 +66,7 @@ def made_up_rows(seeds=3):
     """TiC loses 0.1 at 96 px, the ViT 0.2 and a little more each seed, all others 0.1."""
     found = []
     for seed in range(seeds):
-        for net in TASK_NETS["breast"]:
+        for net in STUDY_NETS:
             lost = 0.2 + 0.01 * seed if net == VIT else 0.1
             found += [row(net, seed, side, 0.8 - lost * (side != 128)) for side in StudyPlan().sides]
     return found
@@ -76,7 +74,7 @@ def made_up_rows(seeds=3):
 
 def test_all_networks_have_equal_parameters():
     counts = {name: count_parameters(study_net(name, 3, 128)) for name in STUDY_NETS}
-    assert len(counts) == 6
+    assert len(counts) == 5
     assert all(3e5 < count < 1e6 for count in counts.values())
     assert all(abs(a - b) / min(a, b) < 0.03 for a, b in combinations(counts.values(), 2))
 
@@ -163,11 +161,18 @@ def test_a_network_learns_what_is_easy(task):
 
 def test_views_keep_half_of_the_picture_and_its_kind(task):
     ramp = np.repeat(np.arange(0, 250, dtype=np.uint8)[:, None, None], 3, axis=2).repeat(200, axis=1)
-    views = [study_view(ramp, np.random.RandomState(i), 32) for i in range(30)]
+    views = [study_view(ramp, np.random.RandomState(i), 32, 0.5) for i in range(30)]
     assert all(view.shape == (32, 32, 3) and view.dtype == np.uint8 for view in views)
     assert len({view.tobytes() for view in views}) == 30
     assert all(np.ptp(view[:, 0, 0].astype(int)) > 50 for view in views)
-    assert study_view(task.train[0][0][:1, :1], np.random.RandomState(0), 32).shape == (32, 32, 3)
+    assert study_view(task.train[0][0][:1, :1], np.random.RandomState(0), 32, 0.08).shape == (32, 32, 3)
+
+
+def test_views_come_from_pictures_sharp_enough_for_the_largest_test():
+    plan = StudyPlan()
+    for least in LEAST_AREA.values():
+        assert plan.side / least**0.5 <= LONGEST  # no view has to be enlarged
+    assert plan.side / LEAST_AREA["modality"] ** 0.5 >= max(plan.sides)
 
 
 def write_busi(folder, classes=("benign", "malignant", "normal")):
@@ -189,7 +194,12 @@ def test_a_task_is_read_as_split_and_some_of_it_is_tested(tmp_path):
     assert task.target == (0, 0, 1, 1, 2, 2)
     assert all(int(p[0, 0, 0]) // 4 == k for p, k in zip(task.val, task.target, strict=True))
     assert task.val[0].shape == (300, 400, 3)  # as stored: larger tests need it
-    assert max(task.train[0][0].shape) == 256
+    assert task.train[0][0].shape == (
+        300,
+        400,
+        3,
+    )  # a view of the least area is then as sharp as the largest test
+    assert task.least_area == 0.25
     assert val_images(task, 320).shape == (6, 3, 320, 320)
     assert len(read_task("breast", tmp_path).val) == 9
 
@@ -216,17 +226,6 @@ def test_only_whole_seeds_are_told():
     found = [r for r in made_up_rows() if (r.net, r.seed) != (VIT, 2)]
     assert {r.seed for r in whole_seeds(found, "breast")} == {0, 1}
     assert whole_seeds(found, "modality") == []
-
-
-def test_an_extra_network_is_told_apart_with_the_seeds_that_have_it():
-    found = [replace(r, task="modality") for r in made_up_rows(2)]
-    extra = [replace(r, net=FINE_TIC) for r in found if r.net == TIC]
-    one = [*found, *(r for r in extra if r.seed == 0)]
-    assert {(r.net, r.seed) for r in whole_seeds(one, "modality")} == {(r.net, r.seed) for r in found}
-    both = whole_seeds(one, "modality", extra=True)
-    assert {r.net for r in both} == {*TASK_NETS["modality"], FINE_TIC}
-    assert {r.seed for r in both} == {0}
-    assert whole_seeds(one, "breast", extra=True) == []
 
 
 def test_losses_are_paired_by_seed_and_the_verdict_counts_sizes():
@@ -305,7 +304,7 @@ def test_done_runs_are_passed_over_and_seeds_come_one_after_the_other(tmp_path, 
         main(words)
     stop = -1
     assert main([*words, "--write-docs", str(page)]) == 0
-    assert asked == [(seed, net) for seed in (0, 1) for net in TASK_NETS["breast"]]
+    assert asked == [(seed, net) for seed in (0, 1) for net in STUDY_NETS]
     assert len(read_rows(out / "rows.jsonl")) == 10 * 5
     assert "2 seeds" in page.read_text()
     assert main([*words[:-3], "--seeds", "0", "--grow", "--write-docs", str(page)]) == 0

@@ -96,9 +96,9 @@ def case_pictures(case: Case, *, most: int = 8, varied: bool = False) -> Iterato
             yield ModalityPicture(kept_size(rgb), case.modality, source_of(case), group)
 
 
-def kept_size(rgb: Pixels) -> Pixels:
-    """A picture (H, W, 3) shrunk to `LONGEST`, or as it is if smaller."""
-    factor = LONGEST / max(rgb.shape[:2])
+def kept_size(rgb: Pixels, longest: int = LONGEST) -> Pixels:
+    """A picture (H, W, 3) shrunk to `longest` [px], or as it is if smaller."""
+    factor = longest / max(rgb.shape[:2])
     if factor >= 1:
         return np.ascontiguousarray(rgb)
     size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))

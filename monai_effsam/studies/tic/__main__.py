@@ -28,7 +28,7 @@ __all__ = ["main"]
 
 log = logging.getLogger("studies.tic")
 
-TASK_NAMES = ("breast", "modality", "modality-zoom")
+TASK_NAMES = ("breast", "modality")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps",
         type=int,
         action="append",
-        help="of the training, one a task in their order (default 220, 300, 300)",
+        help="of the training, one a task in their order (default 600, 1200)",
     )
     parser.add_argument("--batch", type=int, default=16, help="views a step (default 16)")
     parser.add_argument(
@@ -105,7 +105,7 @@ def _run(args: argparse.Namespace, words: Sequence[str]) -> None:
 def _train_all(args: argparse.Namespace, tasks: Sequence[str], plan: StudyPlan) -> None:
     """Every network and task, seed by seed, but for what is done."""
     from monai_effsam.studies.tic.batches import val_images
-    from monai_effsam.studies.tic.nets import EXTRA_NETS, TASK_NETS
+    from monai_effsam.studies.tic.nets import STUDY_NETS
     from monai_effsam.studies.tic.runs import append_rows, read_rows, run_study
     from monai_effsam.studies.tic.tasks import read_task
 
@@ -114,7 +114,7 @@ def _train_all(args: argparse.Namespace, tasks: Sequence[str], plan: StudyPlan) 
     read = {}
     for seed in range(args.seeds):
         for name in tasks:
-            for net in (*TASK_NETS[name], *EXTRA_NETS.get(name, ())):
+            for net in STUDY_NETS:
                 if (name, net, seed) in done:
                     continue
                 if name not in read:

@@ -64,7 +64,7 @@ class StudyBatches:
         return ClassBatch(torch.from_numpy(np.stack(images)), torch.tensor(target))
 
 
-def study_view(image: Pixels, random: np.random.RandomState, side: int, least_area: float = 0.5) -> Pixels:
+def study_view(image: Pixels, random: np.random.RandomState, side: int, least_area: float) -> Pixels:
     """A part of a picture, mirrored half of the time, in another tone: (H, W, 3) -> (side, side, 3), uint8."""
     height, width = image.shape[:2]
     share = random.uniform(least_area, 1) ** 0.5

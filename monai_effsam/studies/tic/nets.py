@@ -17,18 +17,15 @@ from monai_effsam.networks.nets.tic import TicClassifier
 __all__ = [
     "ABLATION",
     "CONVOLUTION",
-    "EXTRA_NETS",
-    "FINE_TIC",
     "PATCH",
     "STUDY_NETS",
-    "TASK_NETS",
     "TIC",
     "VIT",
     "plain_attention",
     "study_net",
 ]
 
-TIC, CONVOLUTION, VIT, FINE_TIC = "TiC", "convolution", "ViT", "TiC, last map 1/16"
+TIC, CONVOLUTION, VIT = "TiC", "convolution", "ViT"
 ABLATION = ("MSA-Conv", "MSA-Conv + shift", TIC)
 """The ablation: the operator alone, with the cyclic shift, and with inter-pooling besides, which is the whole."""
 
@@ -54,10 +51,8 @@ def study_net(name: str, classes: int, side: int, seed: int = 0) -> nn.Module:
         return STUDY_NETS[name](classes, side)
 
 
-def _tic(*, shift: bool, inter_pooling: bool, last_stride: int = 2) -> Callable[[int, int], nn.Module]:
-    return lambda classes, side: TicClassifier(
-        classes, _TIC_SIZE, shift=shift, inter_pooling=inter_pooling, last_stride=last_stride
-    )
+def _tic(*, shift: bool, inter_pooling: bool) -> Callable[[int, int], nn.Module]:
+    return lambda classes, side: TicClassifier(classes, _TIC_SIZE, shift=shift, inter_pooling=inter_pooling)
 
 
 def _convolution(classes: int, side: int) -> nn.Module:
@@ -103,20 +98,8 @@ STUDY_NETS: Mapping[str, Callable[[int, int], nn.Module]] = {
     TIC: _tic(shift=True, inter_pooling=True),
     CONVOLUTION: _convolution,
     VIT: _vit,
-    FINE_TIC: _tic(shift=True, inter_pooling=True, last_stride=1),
 }
 """Name -> (classes, side of the training images) -> network with random weights."""
-
-
-TASK_NETS: Mapping[str, tuple[str, ...]] = {
-    "breast": (*ABLATION, CONVOLUTION, VIT),
-    "modality": (*ABLATION, CONVOLUTION, VIT),
-    "modality-zoom": (TIC, CONVOLUTION, VIT),
-}
-"""The networks that every seed of a task needs."""
-
-EXTRA_NETS: Mapping[str, tuple[str, ...]] = {"modality": (FINE_TIC,)}
-"""Networks that learn a task besides, after the others; told apart, with the seeds that have them."""
 
 
 def plain_attention(vit: nn.Module) -> nn.Module:

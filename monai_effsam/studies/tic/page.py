@@ -12,7 +12,7 @@ from monai_effsam.data.io import write_bytes
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.reports.curves import CurvePanel, CurvePoint, DotPanel, curve_picture, dot_picture
 from monai_effsam.studies.tic.growth import GROWING, GrowthRow
-from monai_effsam.studies.tic.nets import ABLATION, CONVOLUTION, FINE_TIC, PATCH, STUDY_NETS, TIC, VIT
+from monai_effsam.studies.tic.nets import ABLATION, CONVOLUTION, PATCH, STUDY_NETS, TIC, VIT
 from monai_effsam.studies.tic.runs import StudyPlan, StudyRow
 from monai_effsam.studies.tic.tables import (
     difference_table,
@@ -23,7 +23,7 @@ from monai_effsam.studies.tic.tables import (
     verdict_table,
     whole_seeds,
 )
-from monai_effsam.studies.tic.tasks import TASKS
+from monai_effsam.studies.tic.tasks import LEAST_AREA, TASKS
 
 __all__ = ["study_page", "write_study"]
 
@@ -35,15 +35,12 @@ nothing is chosen on `val`. None has seen other pictures before. "{ABLATION[0]}"
 inter-pooling; "{TIC}" has both. "{CONVOLUTION}" is the same trunk with a 3 x 3 convolution of the same dilation and
 stride in the place of each MSA-Conv. "{VIT}" is timm's, patches of {PATCH} px (the grid of TiC's third stage), the
 mean of its tokens to the classes, its table of positions resized bicubically for other sizes. One set of options for
-all: none was tuned for any network. "{FINE_TIC}" is TiC with its last map at stride 16 instead of 32, of as many
-parameters: a trial, added after the first results. TiC's architecture is a reconstruction: only the operator is
+all: none was tuned for any network. TiC's architecture is a reconstruction: only the operator is
 published."""
 
 _TASKS = {
     "breast": "Breast ultrasound (BUSI without repeats): normal, benign or malignant; split as given.",
     "modality": "Modality: seven classes, all sets; of volumes the middle slice.",
-    "modality-zoom": "The same task, but for the views of the training, which show 8 % of a picture or more rather"
-    " than a half: things come up to 3.5 times larger, not 1.4 times, as is usual for classifiers of photographs.",
 }
 
 _TRANSFER = """\
@@ -76,17 +73,15 @@ def write_study(
         arguments: of the command that made them; those about the page itself are not told.
         notes: Markdown that the page says besides.
     """
-    tasks = [task for task in TASKS if whole_seeds(rows, task)]
-    own = {task: whole_seeds(rows, task) for task in tasks}
-    trials = {task: found for task in tasks if (found := whole_seeds(rows, task, extra=True))}
+    own = {task: found for task in TASKS if (found := whole_seeds(rows, task))}
     names = {}
     if own:
         names["nets"] = dot_picture(
-            [DotPanel(f"{t}: accuracy at {plan.side} px", _dots(own[t], plan.side)) for t in tasks],
+            [DotPanel(f"{t}: accuracy at {plan.side} px", _dots(own[t], plan.side)) for t in own],
             "accuracy of each network, a dot a seed",
         )
         names["sizes"] = curve_picture(
-            [CurvePanel(f"{t}: accuracy", "tested at [px]", _curves(own[t])) for t in tasks],
+            [CurvePanel(f"{t}: accuracy", "tested at [px]", _curves(own[t])) for t in own],
             "accuracy against the size of the image",
         )
     if growth:
@@ -99,20 +94,19 @@ def write_study(
         )
     for ending, svg in names.items():
         write_bytes(page.with_name(f"{page.stem}_{ending}.svg"), svg.encode())
-    text = study_page(own, trials, growth, plan, _command(arguments), page.stem, notes)
+    text = study_page(own, growth, plan, _command(arguments), page.stem, notes)
     write_bytes(page, text.encode())
 
 
 def study_page(
     own: dict[str, list[StudyRow]],
-    trials: dict[str, list[StudyRow]],
     growth: Sequence[GrowthRow],
     plan: StudyPlan,
     command: str,
     stem: str,
     notes: Path | None = None,
 ) -> str:
-    """The page as Markdown; `own` and `trials` have rows of whole seeds by task, `stem` begins the pictures' names."""
+    """The page as Markdown; `own` has rows of whole seeds by task, `stem` begins the pictures' names."""
     facts = machine_facts(1)
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("monai_effsam", "torch", "timm"))
     options = {name: getattr(plan, name) for name in ("rate", "weight_decay", "smoothing", "batch", "side")}
@@ -129,8 +123,9 @@ def study_page(
         parts += [
             f"### {task}",
             (
-                f"{_TASKS[task]} {_tested(plan.most.get(task))} {plan.steps[task]:,} steps, {_seeds(rows)}; mean and"
-                " standard deviation over them."
+                f"{_TASKS[task]} Views show {100 * LEAST_AREA[task]:.0f} % of a picture or more."
+                f" {_tested(plan.most.get(task))} {plan.steps[task]:,} steps, {_seeds(rows)}; mean and standard"
+                " deviation over them."
             ),
             score_table_of(rows, plan.side),
             "Differences of the same seed, with Student's 95 % interval of their mean.",
@@ -149,12 +144,6 @@ def study_page(
             verdict_table(rows, plan.sides, plan.side),
             "The same in balanced accuracy:",
             verdict_table(rows, plan.sides, plan.side, "balanced"),
-        ]
-    for task, rows in trials.items():
-        parts += [
-            f"### {task}, trained at {plan.side} px: a trial besides, {_seeds(rows)}",
-            transfer_table(rows, plan.sides, plan.side),
-            verdict_table(rows, plan.sides, plan.side),
         ]
     if growth:
         parts += [
@@ -193,7 +182,7 @@ def _dots(rows: Sequence[StudyRow], side: int) -> dict[str, list[float]]:
 def _curves(rows: Sequence[StudyRow]) -> dict[str, list[CurvePoint]]:
     """Mean, and a standard deviation to both sides."""
     found: dict[str, list[CurvePoint]] = {}
-    for net in (n for n in (TIC, CONVOLUTION, VIT, FINE_TIC) if any(row.net == n for row in rows)):
+    for net in (n for n in (TIC, CONVOLUTION, VIT)):
         for side in sorted({row.side for row in rows}):
             one = values(rows, net, side)
             mean, sd = fmean(one), stdev(one) if len(one) > 1 else 0.0

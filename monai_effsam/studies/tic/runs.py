@@ -48,14 +48,12 @@ class StudyPlan:
 
     side: int = 128
     sides: tuple[int, ...] = (96, 128, 160, 224, 320)
-    steps: Mapping[str, int] = field(
-        default_factory=lambda: {"breast": 220, "modality": 300, "modality-zoom": 300}
-    )
+    steps: Mapping[str, int] = field(default_factory=lambda: {"breast": 600, "modality": 1200})
     batch: int = 16
     rate: float = 1e-3
     weight_decay: float = 0.05
     smoothing: float = 0.05
-    most: Mapping[str, int] = field(default_factory=lambda: {"modality": 40, "modality-zoom": 40})
+    most: Mapping[str, int] = field(default_factory=lambda: {"modality": 40})
 
 
 @dataclass(frozen=True, slots=True)

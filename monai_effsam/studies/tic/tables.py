@@ -9,16 +9,7 @@ from statistics import fmean, stdev
 from monai_effsam.metrics.statistics import student_interval
 from monai_effsam.reports.table_form import markdown_table
 from monai_effsam.studies.tic.growth import GROWING, GrowthRow, exponents
-from monai_effsam.studies.tic.nets import (
-    ABLATION,
-    CONVOLUTION,
-    EXTRA_NETS,
-    FINE_TIC,
-    STUDY_NETS,
-    TASK_NETS,
-    TIC,
-    VIT,
-)
+from monai_effsam.studies.tic.nets import ABLATION, CONVOLUTION, STUDY_NETS, TIC, VIT
 from monai_effsam.studies.tic.runs import StudyRow
 
 __all__ = [
@@ -38,27 +29,17 @@ PAIRS = (
     (TIC, ABLATION[0]),
     (TIC, CONVOLUTION),
     (TIC, VIT),
-    (FINE_TIC, TIC),
 )
 """Whose differences are told: first minus second."""
 
 MEASURES = (("accuracy", "accuracy"), ("balanced", "balanced accuracy"), ("auc", "macro AUC"))
 
 
-def whole_seeds(rows: Sequence[StudyRow], task: str, *, extra: bool = False) -> list[StudyRow]:
-    """Rows of a task of the seeds that every network was trained with.
-
-    Args:
-        rows: of the comparison.
-        task: its name.
-        extra: with the networks of `EXTRA_NETS`, of the seeds that have these too; none where the task has none.
-    """
-    if extra and task not in EXTRA_NETS:
-        return []
-    nets = (*TASK_NETS[task], *(EXTRA_NETS[task] if extra else ()))
-    own = [row for row in rows if row.task == task and row.net in nets]
+def whole_seeds(rows: Sequence[StudyRow], task: str) -> list[StudyRow]:
+    """Rows of a task of the seeds that every network was trained with."""
+    own = [row for row in rows if row.task == task]
     whole = {row.seed for row in own}
-    for net in nets:
+    for net in STUDY_NETS:
         whole &= {row.seed for row in own if row.net == net}
     return [row for row in own if row.seed in whole]
 
@@ -111,7 +92,6 @@ def difference_table(rows: Sequence[StudyRow], trained: int) -> str:
             ),
         )
         for first, second in PAIRS
-        if {first, second} <= set(_nets(rows))
     ]
     return markdown_table(("first − second", *(title for _, title in MEASURES)), cells)
 
@@ -149,18 +129,17 @@ def verdict_table(
         measure: field of a row.
     """
     cells = []
-    pairs = ((TIC, VIT), (TIC, CONVOLUTION), (FINE_TIC, VIT))
-    for own, other in (pair for pair in pairs if set(pair) <= set(_nets(rows))):
+    for other in (VIT, CONVOLUTION):
         told, held = [], 0
         for side in sides:
             if side == trained:
                 continue
             gain = _minus(
-                losses(rows, other, side, trained, measure), losses(rows, own, side, trained, measure)
+                losses(rows, other, side, trained, measure), losses(rows, TIC, side, trained, measure)
             )
             held += fmean(gain) > 0
             told.append(_interval([100 * value for value in gain], 1))
-        cells.append((f"{other} loses more than {own} by", *told, f"{held} of {len(told)}"))
+        cells.append((f"{other} loses more than {TIC} by", *told, f"{held} of {len(told)}"))
     others = [f"{side} px" for side in sides if side != trained]
     return markdown_table(("points", *others, "loses more at"), cells)
 
