@@ -3,6 +3,7 @@
 
 Stages are timed one after the other, medians over all pictures and rounds after one that warms up; a folder run of
 `effsam segment` overlaps them. A promptable model gets --box, or a box around the middle half of each picture.
+With --table it measures what a search needs to know of this machine instead; see `profile_table`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import add_options, print_json
 from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
+from monai_effsam.cli.profile_table import add_table_options, profile_table
 from monai_effsam.cli.segment import parse_prompts
 from monai_effsam.errors import UsageError
 
@@ -25,7 +27,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `effsam profile`."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures, volumes, folders")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="pictures, volumes, folders")
     parser.add_argument("--modality", metavar="NAME", help="of every input; a promptable model does without")
     parser.add_argument(
         "--box", metavar="X0,Y0,X1,Y1", help="box that is prompted, in pixels of each picture"
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_options(parser, "json")
+    add_table_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 1:
         raise UsageError(f"--rounds: is {args.rounds}, expected at least 1.")
+    if args.table is not None:
+        return profile_table(args)
+    if not args.inputs:
+        raise UsageError(
+            "INPUT is missing, expected pictures, volumes or folders. Name some, or give --table."
+        )
+    if args.space or args.references or args.check is not None or args.clock:
+        raise UsageError("--space, --references, --check and --clock: need a table. Give --table FILE.")
     model = check_model_options(args)
     prompts = parse_prompts(args.box, ())
     if args.modality is None and told_of(model).promptable is False:
