@@ -119,7 +119,10 @@ def _measure(
     from monai_effsam.inference.export.promptable_sam import PromptedDecoderGraph
     from monai_effsam.nas.cost import measure_table, space_decoders, space_pieces
 
-    pieces: list[NetworkPiece | DecoderPiece] = [*space_decoders(space), *space_pieces(space, references=args.references)]
+    pieces: list[NetworkPiece | DecoderPiece] = [
+        *space_decoders(space),
+        *space_pieces(space, references=args.references),
+    ]
     with _bar(args, "pieces", len(table.missing(pieces))) as step:
         return measure_table(
             table, pieces, stopwatch, args.table, decoder_graph=PromptedDecoderGraph, on_piece=step
