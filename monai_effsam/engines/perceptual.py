@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_effsam.checkpoints.vgg import load_vgg
 from monai_effsam.data.distilling import ViewBatch
-from monai_effsam.engines.students import decoder_width
+from monai_effsam.engines.students import decoder_shape
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.losses import (
     EmbeddingPerceptualLoss,
@@ -99,7 +99,7 @@ class MaskTerm(nn.Module):
         super().__init__()
         self.loss, self.size = loss, spec.size
         encoder = _NoEncoder(teacher.image_encoder.embed_channels, spec.stride)
-        self.decoder = PromptableSam(encoder, mlp_dim=decoder_width(teacher), drawn=teacher.drawn)
+        self.decoder = PromptableSam(encoder, drawn=teacher.drawn, **decoder_shape(teacher))
         parts = {k: v for k, v in teacher.state_dict().items() if not k.startswith("image_encoder.")}
         self.decoder.load_state_dict(parts)
         self.decoder.requires_grad_(False).eval()
