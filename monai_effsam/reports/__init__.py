@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Pages, tables and plots for people to look at."""
 
+from monai_effsam.reports.architecture_drawing import architecture_drawing
 from monai_effsam.reports.box_chart import Box, box_chart
 from monai_effsam.reports.charts import Strip, reliability_plot, stage_plot, strip_plot
 from monai_effsam.reports.evaluation_page import evaluation_page
@@ -17,6 +18,7 @@ __all__ = [
     "Picture",
     "Strip",
     "Table",
+    "architecture_drawing",
     "box_chart",
     "evaluation_page",
     "html_table",
