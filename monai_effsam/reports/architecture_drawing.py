@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from monai_effsam.reports.svg import INK, LINE, PALETTE, SOFT, line, picture, text
+from monai_effsam.reports.svg import INK, PALETTE, SOFT, line, picture, text
 
 __all__ = ["architecture_drawing"]
 
@@ -41,10 +41,10 @@ def architecture_drawing(
         parts += _row(row, names, boxes, notes.get(f"stage{stage['stride']}", ""), end)
     grid, neck, decoder = size // stride, architecture["neck"], architecture["decoder"]
     used = sum(stage["stride"] >= stride for stage in stages)
-    fusing = [(f"sum of {used}", neck["width"]), (neck["kind"], decoder["width"])]
+    fusing = [(f"sum of {used} maps", neck["width"]), (neck["kind"], decoder["width"])]
     names = ("neck", f"{grid} x {grid} cells, C {decoder['width']}")
     parts += _row(len(stages), names, fusing, notes.get("neck", ""), end)
-    blocks = [(f"two-way, MLP {decoder['mlp_dim']}", decoder["width"])] * decoder["depth"]
+    blocks = [(f"two-way, {decoder['mlp_dim']}", decoder["width"])] * decoder["depth"]
     names = ("decoder", f"masks {4 * grid} x {4 * grid}")
     parts += _row(len(stages) + 1, names, blocks, notes.get("decoder", ""), end)
     label = (
@@ -60,11 +60,10 @@ def _row(
     """Marks of one row; boxes are (name, channels)."""
     middle = _ROW * (row + 0.5) + 6
     parts = [text(8, middle - 3, names[0], weight=600), text(8, middle + 15, names[1], colour=SOFT)]
-    if boxes:
-        parts.append(line(_LEFT - 8, middle, _LEFT + len(boxes) * (_BOX + _GAP) - _GAP, middle, LINE, 2))
     for i, (name, channels) in enumerate(boxes):
         height = min(_ROW - 14.0, 10 + 7 * math.log2(channels))
         x, colour = _LEFT + i * (_BOX + _GAP), _colour(name)
+        parts.append(line(x - _GAP, middle, x, middle, SOFT, 2))
         parts.append(
             f'<rect x="{x}" y="{middle - height / 2:.1f}" width="{_BOX}" height="{height:.1f}" rx="4" fill="{colour}" '
             f'fill-opacity="{_PALE}" stroke="{colour}"><title>{escape(name)}, {channels} channels</title></rect>'
@@ -74,6 +73,8 @@ def _row(
 
 
 def _colour(name: str) -> str:
-    """Of an operation's family."""
+    """Of an operation's family; parts that every network has are grey."""
+    if " " in name or name in ("separable", "dense"):
+        return SOFT
     family = name.split("_")[0]
     return PALETTE[_FAMILIES.index(family) if family in _FAMILIES else len(_FAMILIES) - 1]

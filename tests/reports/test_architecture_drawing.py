@@ -30,8 +30,8 @@ def test_every_operation_has_its_box_in_its_row():
         *("entry 3x3, 32 channels", "dwsep_k5, 32 channels", "msa_conv_k3, 32 channels"),
         "entry 3x3, 256 channels",
         *["mbconv_k3_e2, 256 channels"] * 6,
-        *("sum of 2, 64 channels", "separable, 256 channels"),
-        *["two-way, MLP 512, 256 channels"] * 2,
+        *("sum of 2 maps, 64 channels", "separable, 256 channels"),
+        *["two-way, 512, 256 channels"] * 2,
     ]
     middles = [round(float(b.get("y")) + float(b.get("height")) / 2) for b in boxes]
     assert len(set(middles)) == 5
@@ -50,4 +50,5 @@ def test_nothing_lies_outside():
 
 def test_families_have_colours_of_their_own():
     boxes = marks(architecture_drawing(NET), "rect")
-    assert len({b.get("fill") for b in boxes[2:6]}) == 3  # dwsep, MSA-Conv with the entry, mbconv
+    assert len({b.get("fill") for b in boxes[2:6]}) == 4  # dwsep, MSA-Conv, entry, mbconv
+    assert boxes[0].get("fill") == boxes[1].get("fill") == boxes[-1].get("fill")
