@@ -8,6 +8,7 @@ from monai_effsam.reports.evaluation_page import evaluation_page
 from monai_effsam.reports.model_card import CardSources, model_card
 from monai_effsam.reports.models_page import models_page, models_plot, models_sections
 from monai_effsam.reports.page import Finding, Picture, is_our_page, make_article, make_page, render_page
+from monai_effsam.reports.search_page import search_page, trajectory_plot
 from monai_effsam.reports.table import results_page, results_sections, score_table
 from monai_effsam.reports.table_form import Table, html_table, markdown_table
 
@@ -35,6 +36,8 @@ __all__ = [
     "results_page",
     "results_sections",
     "score_table",
+    "search_page",
     "stage_plot",
     "strip_plot",
+    "trajectory_plot",
 ]

@@ -1,12 +1,12 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The differentiable searcher: probes for the frames, a supernet for each of the best, the likeliest networks judged."""
+"""The differentiable searcher: probes for the frames, supernets for the best, the likeliest networks judged."""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class DifferentiableSearcher(ArchitectureSearcher):
     """
 
     material: Callable[[SearchSpace], SupernetMaterial]
-    settings: DifferentiableSettings = DifferentiableSettings()
+    settings: DifferentiableSettings = field(default_factory=DifferentiableSettings)
     folder: Path | None = None
     top: int = 4
     outer: int = 1

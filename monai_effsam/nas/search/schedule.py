@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from monai_effsam.errors import SpecError
@@ -59,7 +59,7 @@ class DifferentiableSettings:
 
     epochs: int = 30
     warm_up: float = 0.25
-    lots: LotSettings = LotSettings()
+    lots: LotSettings = field(default_factory=LotSettings)
     temperature: tuple[float, float] = (5.0, 0.5)
     auxiliary: float = 1.0
     skip_dropout: float = 0.1
@@ -75,8 +75,8 @@ class DifferentiableSettings:
         """Refuse what cannot be run."""
         if self.epochs < 1 or not 0 <= self.warm_up < 1 or min(self.temperature) <= 0:
             raise SpecError(
-                f"DifferentiableSettings: epochs {self.epochs}, warm_up {self.warm_up}, temperature {self.temperature}, "
-                "expected at least 1, a share below 1, and positive numbers."
+                f"DifferentiableSettings: epochs {self.epochs}, warm_up {self.warm_up}, temperature "
+                f"{self.temperature}, expected at least 1, a share below 1, and positive numbers."
             )
 
     def at(self, step: int, steps: int) -> SearchMoment:
@@ -84,7 +84,11 @@ class DifferentiableSettings:
         done = step / max(1, steps - 1)
         first, last = self.temperature
         rise = max(1, steps // 20)
-        factor = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+        factor = (
+            (step + 1) / rise
+            if step < rise
+            else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+        )
         return SearchMoment(
             first * (last / first) ** done,
             self.auxiliary * (1 - done),

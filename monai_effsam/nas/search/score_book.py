@@ -21,20 +21,23 @@ class ScoreBook:
         file: JSON lines, the first of them the identity; None for memory alone. A last line that is cut off, as a
             process that was killed leaves it, is dropped.
         identity: of what the scores depend on.
+        writes: whether this process keeps what is added; one of several does.
 
     Raises:
         UsageError: the file holds scores of another search.
         DataError: it is no book.
     """
 
-    def __init__(self, file: Path | None, identity: Mapping[str, Any]) -> None:
-        self.file, self.scores = file, dict[str, float]()
+    def __init__(self, file: Path | None, identity: Mapping[str, Any], *, writes: bool = True) -> None:
+        self.file, self.scores, self.writes = file, dict[str, float](), writes
         self._identity = json.loads(json.dumps(dict(identity)))
         if file is not None and file.is_file():
             self._read(file)
-        elif file is not None:
+        elif file is not None and writes:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
+            part = file.with_name(file.name + ".part")
+            part.write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
+            part.replace(file)
 
     def _read(self, file: Path) -> None:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -50,7 +53,7 @@ class ScoreBook:
                 f"{file}: is of another search (other {', '.join(keys)}), expected that to be continued. Give the same "
                 "options, or another folder."
             )
-        if len(whole) < len(lines):
+        if len(whole) < len(lines) and self.writes:
             file.write_text("".join(whole), encoding="utf-8")
 
     def find(self, architecture: Architecture) -> float | None:
@@ -60,7 +63,12 @@ class ScoreBook:
     def add(self, architecture: Architecture, score: float, cost: float) -> None:
         """Keep a score."""
         self.scores[architecture.id] = score
-        if self.file is not None:
-            row = {"id": architecture.id, "score": score, "cost": cost, "architecture": architecture.to_json()}
+        if self.file is not None and self.writes:
+            row = {
+                "id": architecture.id,
+                "score": score,
+                "cost": cost,
+                "architecture": architecture.to_json(),
+            }
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

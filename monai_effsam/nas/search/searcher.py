@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import torch.distributed as dist
+
 from monai_effsam.errors import UsageError
 from monai_effsam.nas.search.score_book import ScoreBook
 from monai_effsam.nas.space.search_space import SearchSpace
@@ -105,7 +107,8 @@ class ArchitectureSearcher(ABC):
             "seed": problem.seed,
             "objective": problem.identity,
         }
-        return ScoreBook(problem.book, identity)
+        first = not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0)
+        return ScoreBook(problem.book, identity, writes=first)
 
     def judge(self, problem: SearchProblem, book: ScoreBook, architecture: Architecture) -> float:
         """The objective's score, from the book where it is there; an architecture over the budget is refused."""

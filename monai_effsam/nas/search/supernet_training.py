@@ -75,14 +75,15 @@ class SupernetTraining:
         weights: SearchBatches,
         choices: SearchBatches,
         loss: Callable[[Tensor, Any], Tensor],
-        settings: DifferentiableSettings = DifferentiableSettings(),
+        settings: DifferentiableSettings | None = None,
         *,
         folder: Path | None = None,
         device: torch.device | str = "cpu",
         on_step: Callable[[dict[str, float]], object] | None = None,
     ) -> None:
         self.supernet, self.cost, self.budget = supernet.to(device), cost, budget
-        self.weights, self.choices, self.loss, self.settings = weights, choices, loss, settings
+        self.weights, self.choices, self.loss = weights, choices, loss
+        self.settings = settings = settings or DifferentiableSettings()
         self.folder, self.device, self.on_step = folder, torch.device(device), on_step
         self.steps = settings.epochs * len(weights)
         self.weight_list = list(supernet.weight_parameters())
@@ -145,7 +146,9 @@ class SupernetTraining:
         guards.generator = None
         return row
 
-    def _choose(self, batch: SearchBatch, moment: SearchMoment, generator: torch.Generator) -> dict[str, float]:
+    def _choose(
+        self, batch: SearchBatch, moment: SearchMoment, generator: torch.Generator
+    ) -> dict[str, float]:
         """A step of the logits; the weights stay, and so do their gradients' buffers."""
         lots = draw_lots(
             self.supernet.choice_logits(), moment.temperature, generator, self.settings.lots, learning=True
@@ -158,7 +161,9 @@ class SupernetTraining:
         self._apply(self.logit_list, gradients, self.logit_optimizer)
         return {"choice_loss": float(_mean(loss.detach())), "excess": float(excess.detach())}
 
-    def _learn(self, batch: SearchBatch, moment: SearchMoment, generator: torch.Generator) -> dict[str, float]:
+    def _learn(
+        self, batch: SearchBatch, moment: SearchMoment, generator: torch.Generator
+    ) -> dict[str, float]:
         """A step of the weights of what is drawn."""
         for group in self.weight_optimizer.param_groups:
             group["lr"] = moment.rate
@@ -214,8 +219,8 @@ class SupernetTraining:
         state = torch.load(file, map_location="cpu", weights_only=True)
         if state["identity"] != self._identity:
             raise UsageError(
-                f"{file}: is of a search with other settings, expected those to be continued. Give the same options, or "
-                "another folder."
+                f"{file}: is of a search with other settings, expected those to be continued. Give the same options, "
+                "or another folder."
             )
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weights"])

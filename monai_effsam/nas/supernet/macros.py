@@ -64,8 +64,8 @@ def frames(space: SearchSpace) -> list[SearchSpace]:
     for stem in space.stems:
         part = _fixed(space, "stems", stem)
         fields = [field for field in _FIELDS.values() if field != "stems"]
-        for values in product(*(getattr(part, field) for field in fields)):
-            found.append(_all_fixed(part, zip(fields, values, strict=True)))
+        options = product(*(getattr(part, field) for field in fields))
+        found += [_all_fixed(part, zip(fields, values, strict=True)) for values in options]
     return found
 
 

@@ -17,13 +17,13 @@ class _SumOverProcesses(torch.autograd.Function):
     """Sum of a tensor over all processes; its gradient is summed likewise."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004  autograd's signature
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004  autograd's signature
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         gradient = gradients[0].clone()
         dist.all_reduce(gradient)
         return gradient

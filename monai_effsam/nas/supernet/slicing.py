@@ -45,7 +45,7 @@ class SlicedModule(nn.Module):
         return cut
 
     def state(self, dims: tuple[int, ...]) -> dict[str, Tensor]:
-        """Parameters and buffers of the module of these dimensions: views of the widest one's, as far as they can be."""
+        """Parameters and buffers of the module of these dimensions: views of the widest one's, as far as can be."""
         full = {**dict(self.full.named_parameters()), **dict(self.full.named_buffers())}
         if dims == self.widest:
             return full
