@@ -12,9 +12,10 @@ OUT gets architecture.json, for `effsam distill --student OUT/architecture.json`
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check everything that can be checked, then search."""
+    """Check everything that can be checked, then search; one process's part of it under `torchrun`."""
+    with _processes(args):
+        return _run(args)
+
+
+@contextmanager
+def _processes(args: argparse.Namespace) -> Iterator[None]:
+    """Join those that `torchrun` started, if it did; only the first of them speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    from monai_effsam.engines.bundle_parts import join_processes, leave_processes
+
+    own = check_device(args.train_device).startswith("cuda")
+    args.train_device = f"cuda:{os.environ['LOCAL_RANK']}" if own else "cpu"
+    join_processes("nccl" if own else "gloo", args.train_device)
+    try:
+        with ExitStack() as stack:
+            if os.environ["RANK"] != "0":
+                args.quiet = True
+                stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+            yield
+    finally:
+        leave_processes()
+
+
+def _run(args: argparse.Namespace) -> int:
     from monai_effsam.engines.search_run import EncoderSearch, SearchPlan
     from monai_effsam.engines.searching import SearchMaterial, SearchSizes
 
@@ -143,6 +170,8 @@ def _price(args: argparse.Namespace, unit: str) -> ArchitecturePrice:
                 f"--budget {args.budget}: is of MACs, expected a time with --table or --with-decoder."
             )
         return mac_price()
+    import ignite.distributed as idist
+
     from monai_effsam.cli.profile_table import profile_table
     from monai_effsam.nas.cost import LatencyTable
 
@@ -150,9 +179,11 @@ def _price(args: argparse.Namespace, unit: str) -> ArchitecturePrice:
     if not file.exists():
         print(f"latency table {file}: measured now, which takes some minutes")
     wanted = {"table": file, "space": args.space, "runtime": args.runtime, "threads": args.threads}
-    fixed = {"references": False, "check": None, "rounds": 5, "inputs": [], "model": None, "reference": False}
-    more = {"every_runtime": False, "write_docs": None, "json": False, "clock": args.clock}
-    profile_table(argparse.Namespace(**wanted, **fixed, **more, device=args.device, quiet=args.quiet))
+    fixed: dict[str, Any] = {"references": False, "check": None, "rounds": 5, "inputs": [], "model": None}
+    more = {"reference": False, "every_runtime": False, "write_docs": None, "json": False, "clock": args.clock}
+    if idist.get_rank() == 0:
+        profile_table(argparse.Namespace(**wanted, **fixed, **more, device=args.device, quiet=args.quiet))
+    idist.barrier()
     return latency_price(LatencyTable.load(file), with_decoder=args.with_decoder)
 
 
@@ -182,6 +213,8 @@ def _time(seconds: float) -> str:
 
 
 def _search(args: argparse.Namespace, plan: SearchPlan, search: EncoderSearch, teacher: Teacher) -> None:
+    import ignite.distributed as idist
+
     from monai_effsam.data.io import write_bytes
     from monai_effsam.nas.search import RankedArchitecture
     from monai_effsam.reports import search_page
@@ -227,6 +260,8 @@ def _search(args: argparse.Namespace, plan: SearchPlan, search: EncoderSearch, t
         "unit": plan.unit,
     }
     facts |= {"teacher": Path(args.teacher or "shipped").name, "pictures": len(search.material.pictures)}
+    if idist.get_rank() > 0:
+        return
     page = search_page(search.facts(ranked), search.rows(), facts)
     write_bytes(args.out / "report.html", page.encode())
     best = ranked[0]

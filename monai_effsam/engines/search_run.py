@@ -250,11 +250,18 @@ class EncoderSearch:
         found["judging"] = (time.perf_counter() - started) / count * plan.sizes.judge_steps * self.judged
         if self.steps:
             frame = self.problem.frames[0]
-            few = [_Few(part, count) for part in seen]
+            weights, choices = (_Few(part, count) for part in seen)
             settings = replace(self.settings, epochs=1, warm_up=0.0)
             cost = ExpectedCost(frame, self.problem.price)
             training = SupernetTraining(
-                SearchSupernet(frame), cost, plan.budget, *few, batches.loss, settings, device=self.device
+                SearchSupernet(frame),
+                cost,
+                plan.budget,
+                weights,
+                choices,
+                batches.loss,
+                settings,
+                device=self.device,
             )
             started = time.perf_counter()
             training.run()

@@ -167,13 +167,16 @@ class SearchMaterial:
     ) -> DistillationBatches:
         """Batches of some pictures as an encoder of this size and stride sees them; in order without a seed."""
         student = Student(spec=ImageSpec(size, stride=stride))
+        parts = (
+            idist.get_world_size() if kind is SharedViews else 1
+        )  # equal ones, or means would not be means
         return kind(
             self.pictures,
             student.specs(self.teacher.specs),
             self.teacher,
             rows=rows,
             views=self.sizes.views,
-            batch=min(self.sizes.batch, len(rows)),
+            batch=max(parts, min(self.sizes.batch, len(rows)) // parts * parts),
             shuffle=seed is not None,
             seed=seed or 0,
         )
@@ -232,7 +235,7 @@ class SearchMaterial:
                 group["lr"] = group["base_lr"] * schedule.factor(step)
             batch = item.to(self.device)
             optimizer.zero_grad(set_to_none=True)
-            self.embedding_loss(encoder(batch.image, None).embedding, batch).backward()
+            self.loss(encoder(batch.image, None).embedding, batch.target, batch.valid).backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
             optimizer.step()
         return encoder.eval()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class NsgaSearcher(ArchitectureSearcher):
     def search(self, problem: SearchProblem) -> list[RankedArchitecture]:
         """See `ArchitectureSearcher`; raises `MissingExtraError` without optuna."""
         try:
-            import optuna
+            optuna: Any = importlib.import_module("optuna")
         except ModuleNotFoundError as error:
             raise MissingExtraError("optuna", "nas") from error
         judged = dict[Architecture, float]()

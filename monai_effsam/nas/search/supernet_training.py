@@ -105,7 +105,7 @@ class SupernetTraining:
         trainer = SupervisedTrainer(
             device=self.device,
             max_epochs=self.settings.epochs,
-            train_data_loader=self.weights,  # type: ignore[arg-type]
+            train_data_loader=self.weights,
             network=self.supernet,
             optimizer=self.weight_optimizer,
             loss_function=nn.Identity(),
@@ -289,5 +289,5 @@ def _average(tensors: Sequence[Tensor]) -> None:
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from monai_effsam.errors import UsageError
 from monai_effsam.nas.space.search_space import SearchSpace
@@ -52,7 +53,8 @@ def narrowed(space: SearchSpace, **values: int | None) -> SearchSpace:
 
 def _fixed(space: SearchSpace, field: str, value: int) -> SearchSpace:
     if field != "stems":
-        return replace(space, **{field: (value,)})
+        fixed: dict[str, Any] = {field: (value,)}
+        return replace(space, **fixed)
     stages = tuple(stage for stage in space.stages if stage.stride >= value)
     strides = tuple(s for s in space.strides if s >= value)
     return replace(space, stems=(value,), stages=stages, strides=strides)

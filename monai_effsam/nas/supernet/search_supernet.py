@@ -30,7 +30,7 @@ class _GatedHead(nn.Sequential):
     """`embedding_head` with a gate before the convolution that mixes channels: before a norm it would be undone."""
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        for layer in self[:-2]:
+        for layer in list(self)[:-2]:
             x = layer(x)
         x = x if gate is None else x * gate
         return cast(Tensor, self[-1](self[-2](x)))
