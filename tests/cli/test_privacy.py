@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 QUICK = ("targets", "doctor", "export", "segment", "profile", "models")
-SLOW = ("train", "distill", "evaluate", "compare", "demo")
+SLOW = ("train", "search", "distill", "evaluate", "compare", "demo")
 SERVING = ("label",)
 RECIPE = {
     "encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32},
@@ -110,6 +110,8 @@ def test_large_commands_leave_nothing_behind(leaves, tiny_exported, pairs, tmp_p
     assert leaves("compare", pairs, *told, *both, "-o", tmp_path / "c") == []
     toy = ("--teacher", "random", "--epochs", 1, "--views", 1)
     assert leaves("distill", "--images", pairs / "images", *toy, "-o", tmp_path / "student") == []
+    short = ("--budget", "500MMAC", "--space", "tiny", "--top", 1, "--judge-steps", 1)
+    assert leaves("search", *short, *toy, "--images", pairs / "images", "-o", tmp_path / "search") == []
     assert leaves("demo", "-o", tmp_path / "demo", "--model", tiny_exported) == []
 
 

@@ -168,8 +168,10 @@ class NsgaSearcher(ArchitectureSearcher):
         book, level = self.open_book(problem), optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
+            # optuna 5 is told the constraint by the trial, older ones ask for it
+            asked = {} if hasattr(optuna.trial.Trial, "set_constraint") else {"constraints_func": _excess}
             sampler = optuna.samplers.NSGAIISampler(
-                population_size=self.population, seed=problem.seed, constraints_func=_constraint
+                population_size=self.population, seed=problem.seed, **asked
             )
             study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
             rng = random.Random(problem.seed)
@@ -190,12 +192,14 @@ class NsgaSearcher(ArchitectureSearcher):
         vector = [trial.suggest_int(c.name, 0, len(c.options) - 1) for c in problem.space.choices]
         one = problem.space.decode(vector)
         cost = problem.price.whole(one)
-        trial.set_user_attr("over", cost - problem.budget)
+        trial.set_user_attr("excess", cost - problem.budget)
+        if hasattr(trial, "set_constraint"):
+            trial.set_constraint("budget", cost - problem.budget)
         if cost <= problem.budget:
             judged[one] = self.judge(problem, book, one)
         worst = min(judged.values(), default=0.0)
         study.tell(trial, (judged.get(one, worst), cost))
 
 
-def _constraint(trial: Any) -> tuple[float]:
-    return (float(trial.user_attrs["over"]),)
+def _excess(trial: Any) -> tuple[float]:
+    return (float(trial.user_attrs["excess"]),)
