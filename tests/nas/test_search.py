@@ -126,7 +126,7 @@ class Something(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels, 1, 1))
 
     def forward(self, x):
-        return x + self.weight * x.roll(2, 3)
+        return self.weight * x.roll(2, 3)
 
 
 @pytest.fixture
@@ -174,13 +174,14 @@ def test_a_free_skip_takes_all_without_guards_and_not_with_them(two_ops):
 
 
 def test_over_the_budget_the_mean_cost_falls_and_under_it_stays():
-    costs = {}
-    for budget in (0.35, 100.0):
-        net = seeded(TOY)
-        before = float(ExpectedCost(TOY, mac_price())(net.probabilities()).detach())
-        training(net, budget=budget, epochs=6, warm_up=0.0, choice_rate=0.1, cost_weight=10.0).run()
-        costs[budget] = float(ExpectedCost(TOY, mac_price())(net.probabilities()).detach()) / before
-    assert costs[0.35] < 0.8 < 0.9 < costs[100.0]
+    found = {}
+    for share in (0.8, 100.0):
+        net, cost = seeded(TOY), ExpectedCost(TOY, mac_price())
+        before = float(cost(net.probabilities()).detach())
+        training(net, budget=share * before, epochs=6, warm_up=0.0, choice_rate=0.1, cost_weight=10.0).run()
+        found[share] = float(cost(net.probabilities()).detach()) / before
+    assert found[0.8] < 0.82
+    assert found[100.0] > 0.9
 
 
 def test_in_the_warm_up_the_logits_stay(tmp_path):
@@ -320,7 +321,7 @@ def test_nothing_is_judged_twice_after_an_interruption(searcher, tmp_path):
 
 
 def test_a_budget_below_the_smallest_network_is_told():
-    with pytest.raises(UsageError, match=r"budget is 0.01 MMAC, expected at least 0.1\d+ MMAC"):
+    with pytest.raises(UsageError, match=r"budget is 0.01 MMAC, expected at least 0\.3\d+ MMAC"):
         problem(budget=0.01)
 
 
