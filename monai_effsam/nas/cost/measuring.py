@@ -194,7 +194,7 @@ def _decoder_ms(piece: DecoderPiece, stopwatch: Stopwatch, decoder_graph: Decode
     shell = Architecture(
         (StageShape(8, 16), StageShape(16, 16)), decoder=piece.shape
     )  # hardly anything but decoder
-    network = PromptableSam(**shell.promptable()).eval()
+    network = PromptableSam(**shell.promptable(), drawn=piece.drawn).eval()
     embedding = torch.randn(1, piece.shape.width, piece.grid, piece.grid)
     corners = torch.tensor([[[[0.2, 0.3], [0.7, 0.9]]]]) * piece.grid * shell.stride
     labels = torch.tensor([[[2, 3]]])

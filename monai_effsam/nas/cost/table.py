@@ -114,8 +114,8 @@ class LatencyTable:
         """
         return self.ms(piece) * self.fit.factors[group_of(piece)]
 
-    def predict(self, architecture: Architecture) -> PredictedLatency:
-        """Times of an architecture's encoder and decoder.
+    def predict(self, architecture: Architecture, *, drawn: bool = True) -> PredictedLatency:
+        """Times of an architecture's encoder and decoder; `drawn` as of `DecoderPiece`.
 
         Raises:
             UsageError: a piece of it was not measured.
@@ -123,7 +123,7 @@ class LatencyTable:
         encoder = self.fit.overhead_ms + sum(
             self.expected_ms(piece) for piece in encoder_pieces(architecture)
         )
-        return PredictedLatency(encoder, self.ms(decoder_piece(architecture)))
+        return PredictedLatency(encoder, self.ms(decoder_piece(architecture, drawn=drawn)))
 
     def check_machine(self, machine: Mapping[str, Any], file: Path | str = "latency table") -> None:
         """Refuse a table of another machine, runtime, device or number of threads.
