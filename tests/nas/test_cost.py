@@ -241,6 +241,22 @@ def test_damaged_tables_are_named(tmp_path, text, message):
         LatencyTable.load(file)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda c: c["fit"]["factors"].pop("fine"), lambda c: c["entries_ms"].update({"stem/s8/c16/64x64": -1})],
+    ids=["factor", "time"],
+)
+def test_spoilt_tables_are_refused(tmp_path, spoil):
+    file = tmp_path / "table.json"
+    LatencyTable({}, {"stem/s8/c16/64x64": 1.0}).save(file)
+    assert LatencyTable.load(file).entries
+    content = json.loads(file.read_text())
+    spoil(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="is no latency table of format 1"):
+        LatencyTable.load(file)
+
+
 def test_quality_of_predictions_by_hand():
     found = prediction_quality([1.0, 2.0, 3.0, 5.0], [1.0, 2.5, 2.4, 10.0])
     assert found["kendall_tau"] == pytest.approx(2 / 3, abs=1e-4)  # one pair of six is the wrong way round

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -176,6 +177,10 @@ class LatencyTable:
                 raise ValueError(f"format {content['format']}")
             fit = {key: content["fit"][key] for key in (f.name for f in fields(LatencyFit))}
             entries = {str(key): float(value) for key, value in content["entries_ms"].items()}
+            if set(fit["factors"]) != set(GROUPS) or not all(
+                0 < value < math.inf for value in entries.values()
+            ):
+                raise ValueError(f"factors {sorted(fit['factors'])}, or times that are none")
             return cls(dict(content["machine"]), entries, LatencyFit(**fit), str(content["space"]))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(
