@@ -229,6 +229,7 @@ def measure_encoders(
             graph = EmbeddingOnly(SearchedEncoder(architecture=one)).eval()
             calls.append(stopwatch.prepare(graph, (torch.randn(1, 3, one.size, one.size),)))
         found += [median(times) for times in stopwatch.turns(calls)]
-        for one in part if on_net else ():
-            on_net(one.id) if on_net else None
+        if on_net:
+            for one in part:
+                on_net(one.id)
     return found
