@@ -25,7 +25,7 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
         default="light",
         metavar="NAME",
         help="light (default), kd_sam_resnet50, kd_sam_resnet50_n6, kd_sam_resnetv2_50, tiny_vit, any timm network, or "
-        "a recipe.json with 'encoder' and 'spec'",
+        "a recipe.json with 'encoder' and 'spec', or the architecture.json of a search",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")

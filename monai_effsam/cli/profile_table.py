@@ -31,7 +31,8 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         "--table",
         type=Path,
         metavar="FILE.json",
-        help="measure the pieces of a search space on this machine, with --runtime, --device and --threads; what the "
+        help="measure the pieces of a search space on this machine, with --runtime (default: "
+        "onnxruntime), --threads and, for a GPU, --device; what the "
         "file has already is kept, so an interrupted run is taken up again",
     )
     group.add_argument(

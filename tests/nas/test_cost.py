@@ -108,14 +108,14 @@ def test_encoders_cost_what_their_pieces_do(name):
 
 
 @pytest.mark.parametrize("shape", [DecoderShape(256, 2, 1024), DecoderShape(64, 3, 96)])
-@pytest.mark.parametrize("stride", [8, 16])
-def test_decoders_cost_what_the_network_does(shape, stride):
+@pytest.mark.parametrize(("stride", "drawn"), [(8, True), (16, True), (16, False)])
+def test_decoders_cost_what_the_network_does(shape, stride, drawn):
     one = Architecture((StageShape(8, 16), StageShape(16, 16)), stride=stride, size=64, decoder=shape)
-    network = build_promptable(one).eval()
+    network = build_promptable(one, drawn=drawn).eval()
     encoded = network.encode(torch.zeros(1, 3, 64, 64))
     found = count_macs(lambda: network.decode(encoded, boxes=torch.tensor([[[3.0, 4.0, 9.0, 9.0]]])))
     size = count_parameters(network.mask_decoder) + count_parameters(network.prompt_encoder)
-    assert cost_of(one).decoder == (found, size)
+    assert cost_of(one, drawn=drawn).decoder == (found, size)
 
 
 @pytest.mark.parametrize("space", [TOY, *SPACES.values()], ids=lambda space: space.name)
@@ -173,6 +173,8 @@ def test_predictions_add_up(tmp_path):
     found = table.predict(one)
     assert found.encoder == pytest.approx(expected)
     assert found.decoder == table.ms(decoder_piece(one))
+    assert table.predict(one, drawn=False).decoder == table.ms(decoder_piece(one, drawn=False))
+    assert decoder_piece(one).key == "decoder/drawn/c32/d1/m32/4x4"
     assert found.total == pytest.approx(found.encoder + found.decoder)
     assert sum(table.expected_ms(p) for p in pieces) == pytest.approx(expected - 2.0)
 
@@ -236,6 +238,22 @@ def test_damaged_tables_are_named(tmp_path, text, message):
         LatencyTable.load(file)
     file.write_text(text)
     with pytest.raises(DataError, match=rf"table\.json: {message}"):
+        LatencyTable.load(file)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda c: c["fit"]["factors"].pop("fine"), lambda c: c["entries_ms"].update({"stem/s8/c16/64x64": -1})],
+    ids=["factor", "time"],
+)
+def test_spoilt_tables_are_refused(tmp_path, spoil):
+    file = tmp_path / "table.json"
+    LatencyTable({}, {"stem/s8/c16/64x64": 1.0}).save(file)
+    assert LatencyTable.load(file).entries
+    content = json.loads(file.read_text())
+    spoil(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="is no latency table of format 1"):
         LatencyTable.load(file)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from monai_effsam.errors import DataError, SpecError, UnknownNameError, UsageError
+from monai_effsam.nas.cost import cost_of
 from monai_effsam.nas.space import (
     SPACES,
     Architecture,
@@ -86,13 +87,15 @@ def test_children_have_their_genes_from_either_parent(space):
     assert len(parents[0]) == len(space.choices)
 
 
-def test_the_largest_is_in_the_space_and_costs_most(space):
-    from monai_effsam.nas.cost import cost_of
-
-    largest, rng = space.largest(), random.Random(3)
-    space.validate(largest)
-    most = cost_of(largest).encoder.macs
-    assert all(cost_of(space.sample(rng)).encoder.macs <= most for _ in range(50))
+def test_the_extremes_are_in_the_space_and_cost_most_and_least(space):
+    rng = random.Random(3)
+    least, most = (cost_of(one) for one in (space.smallest(), space.largest()))
+    assert {space.smallest(), space.largest()} == {
+        one for one in (space.smallest(), space.largest()) if one in space
+    }
+    for found in (cost_of(space.sample(rng)) for _ in range(50)):
+        assert least.encoder.macs <= found.encoder.macs <= most.encoder.macs
+        assert least.decoder.macs <= found.decoder.macs <= most.decoder.macs
 
 
 def test_strangers_are_told_by_what_differs():

@@ -28,17 +28,17 @@ class ArchitectureCost(NamedTuple):
     decoder: ComputeCost
 
 
-def cost_of(architecture: Architecture) -> ArchitectureCost:
-    """MACs and parameters of an architecture's encoder and decoder."""
+def cost_of(architecture: Architecture, *, drawn: bool = True) -> ArchitectureCost:
+    """MACs and parameters of an architecture's encoder and decoder; `drawn` as of `DecoderPiece`."""
     total = ComputeCost()
     for piece in encoder_pieces(architecture):
         total = total.plus(piece.cost)
-    return ArchitectureCost(total, decoder_piece(architecture).cost)
+    return ArchitectureCost(total, decoder_piece(architecture, drawn=drawn).cost)
 
 
-def predict(architecture: Architecture, table: LatencyTable) -> PredictedLatency:
-    """Times of an architecture by a table; errors as of `LatencyTable.predict`."""
-    return table.predict(architecture)
+def predict(architecture: Architecture, table: LatencyTable, *, drawn: bool = True) -> PredictedLatency:
+    """Times of an architecture by a table; all else as of `LatencyTable.predict`."""
+    return table.predict(architecture, drawn=drawn)
 
 
 def build_searched(architecture: Architecture) -> SearchedEncoder:
@@ -46,6 +46,6 @@ def build_searched(architecture: Architecture) -> SearchedEncoder:
     return SearchedEncoder(architecture=architecture)
 
 
-def build_promptable(architecture: Architecture, *, drawn: bool = False) -> PromptableSam:
+def build_promptable(architecture: Architecture, *, drawn: bool = True) -> PromptableSam:
     """The whole promptable network of an architecture, weights at random; see `PromptableSam` for `drawn`."""
     return PromptableSam(**architecture.promptable(), drawn=drawn)

@@ -24,16 +24,18 @@ class DecoderPiece:
     Args:
         shape: of its transformer.
         grid: side of the embedding [cells].
+        drawn: the box is also drawn as a mask prompt, as students of our own models have it (see `PromptableSam`).
     """
 
     shape: DecoderShape
     grid: int
+    drawn: bool = True
 
     @property
     def key(self) -> str:
-        """What it is called in tables, such as `decoder/c256/d2/m1024/16x16`."""
-        shape = self.shape
-        return f"decoder/c{shape.width}/d{shape.depth}/m{shape.mlp_dim}/{self.grid}x{self.grid}"
+        """What it is called in tables, such as `decoder/drawn/c256/d2/m1024/16x16`."""
+        shape, kind = self.shape, "drawn" if self.drawn else "plain"
+        return f"decoder/{kind}/c{shape.width}/d{shape.depth}/m{shape.mlp_dim}/{self.grid}x{self.grid}"
 
     @property
     def cost(self) -> ComputeCost:
@@ -51,7 +53,9 @@ class DecoderPiece:
         heads = _MASKS * _mlp(width, width, width // 8) + _mlp(width, _QUALITY, _MASKS)
         masks = _MASKS * (width // 8) * 16 * cells
         position = (cells + 2) * 2 * half
-        return self.shape.depth * layer + to_image + upscaling + heads + masks + position
+        one, few, more = _MASK_PROMPT
+        drawing = cells * (4 * 4 * one * few + 4 * few * more + more * width) if self.drawn else 0
+        return self.shape.depth * layer + to_image + upscaling + heads + masks + position + drawing
 
     def _parameters(self) -> int:
         width, half, hidden = self.shape.width, self.shape.width // 2, self.shape.mlp_dim
@@ -73,13 +77,13 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> int:
     return inputs * hidden + hidden * hidden + hidden * outputs
 
 
-def decoder_piece(architecture: Architecture) -> DecoderPiece:
-    """The decoder that an architecture asks for, at its grid."""
-    return DecoderPiece(architecture.decoder, architecture.grid)
+def decoder_piece(architecture: Architecture, *, drawn: bool = True) -> DecoderPiece:
+    """The decoder that an architecture asks for, at its grid; `drawn` as of `DecoderPiece`."""
+    return DecoderPiece(architecture.decoder, architecture.grid, drawn)
 
 
 def space_decoders(space: SearchSpace) -> list[DecoderPiece]:
-    """Every decoder that an architecture of a space may ask for, each once."""
+    """Every decoder that an architecture of a space may ask for, each once, drawn and plain."""
     shapes = [
         DecoderShape(width, depth, hidden)
         for width in space.decoder_widths
@@ -87,4 +91,4 @@ def space_decoders(space: SearchSpace) -> list[DecoderPiece]:
         for hidden in space.mlp_dims
     ]
     grids = dict.fromkeys(size // stride for size in space.sizes for stride in space.strides)
-    return [DecoderPiece(shape, grid) for grid in grids for shape in shapes]
+    return [DecoderPiece(shape, grid, drawn) for drawn in (True, False) for grid in grids for shape in shapes]

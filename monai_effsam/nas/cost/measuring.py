@@ -194,7 +194,7 @@ def _decoder_ms(piece: DecoderPiece, stopwatch: Stopwatch, decoder_graph: Decode
     shell = Architecture(
         (StageShape(8, 16), StageShape(16, 16)), decoder=piece.shape
     )  # hardly anything but decoder
-    network = PromptableSam(**shell.promptable()).eval()
+    network = PromptableSam(**shell.promptable(), drawn=piece.drawn).eval()
     embedding = torch.randn(1, piece.shape.width, piece.grid, piece.grid)
     corners = torch.tensor([[[[0.2, 0.3], [0.7, 0.9]]]]) * piece.grid * shell.stride
     labels = torch.tensor([[[2, 3]]])
@@ -229,6 +229,7 @@ def measure_encoders(
             graph = EmbeddingOnly(SearchedEncoder(architecture=one)).eval()
             calls.append(stopwatch.prepare(graph, (torch.randn(1, 3, one.size, one.size),)))
         found += [median(times) for times in stopwatch.turns(calls)]
-        for one in part if on_net else ():
-            on_net(one.id) if on_net else None
+        if on_net:
+            for one in part:
+                on_net(one.id)
     return found

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -114,8 +115,8 @@ class LatencyTable:
         """
         return self.ms(piece) * self.fit.factors[group_of(piece)]
 
-    def predict(self, architecture: Architecture) -> PredictedLatency:
-        """Times of an architecture's encoder and decoder.
+    def predict(self, architecture: Architecture, *, drawn: bool = True) -> PredictedLatency:
+        """Times of an architecture's encoder and decoder; `drawn` as of `DecoderPiece`.
 
         Raises:
             UsageError: a piece of it was not measured.
@@ -123,7 +124,7 @@ class LatencyTable:
         encoder = self.fit.overhead_ms + sum(
             self.expected_ms(piece) for piece in encoder_pieces(architecture)
         )
-        return PredictedLatency(encoder, self.ms(decoder_piece(architecture)))
+        return PredictedLatency(encoder, self.ms(decoder_piece(architecture, drawn=drawn)))
 
     def check_machine(self, machine: Mapping[str, Any], file: Path | str = "latency table") -> None:
         """Refuse a table of another machine, runtime, device or number of threads.
@@ -176,6 +177,10 @@ class LatencyTable:
                 raise ValueError(f"format {content['format']}")
             fit = {key: content["fit"][key] for key in (f.name for f in fields(LatencyFit))}
             entries = {str(key): float(value) for key, value in content["entries_ms"].items()}
+            if set(fit["factors"]) != set(GROUPS) or not all(
+                0 < value < math.inf for value in entries.values()
+            ):
+                raise ValueError(f"factors {sorted(fit['factors'])}, or times that are none")
             return cls(dict(content["machine"]), entries, LatencyFit(**fit), str(content["space"]))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DataError(

@@ -247,12 +247,24 @@ class SearchSpace:
             total += nets * sum(stride >= stem for stride in self.strides)
         return total * rest
 
+    def smallest(self) -> Architecture:
+        """The one without any operation, with the narrowest stages, the coarsest grid and the least decoder."""
+        chosen = {
+            choice.name: min(o for o in choice.options if isinstance(o, int)) for choice in self._numbers
+        }
+        chosen |= {"stem": max(self.stems), "stride": max(self.strides)}
+        thin = "separable" if "separable" in self.neck_kinds else self.neck_kinds[0]
+        skips = dict.fromkeys((c.name for c in self.choices if SKIP in c.options), SKIP)
+        return self._build({**chosen, **skips, "neck.kind": thin})
+
+    @property
+    def _numbers(self) -> list[SearchChoice]:
+        return [choice for choice in self.choices if isinstance(choice.options[0], int)]
+
     def largest(self) -> Architecture:
         """The one with the widest and deepest stages, the finest grid, and everywhere the operation of most MACs."""
         chosen: dict[str, int | str] = {
-            choice.name: max(o for o in choice.options if isinstance(o, int))
-            for choice in self.choices
-            if isinstance(choice.options[0], int)
+            choice.name: max(o for o in choice.options if isinstance(o, int)) for choice in self._numbers
         }
         chosen |= {"stem": min(self.stems), "stride": min(self.strides)}
         chosen["neck.kind"] = "dense" if "dense" in self.neck_kinds else self.neck_kinds[0]

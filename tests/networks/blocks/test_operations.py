@@ -100,6 +100,13 @@ def test_windows_that_cover_the_map_are_global_attention():
     assert not torch.allclose(module(noise(1, 32, 8, 16)), whole(noise(1, 32, 8, 16)), atol=1e-3)
 
 
+def test_windows_do_not_see_each_other_and_stay_in_place():
+    module, x = AttentionOperation(32, 8).eval(), noise(1, 32, 16, 24)
+    torch.testing.assert_close(module(x)[:, :, 8:, 8:16], module(x[:, :, 8:, 8:16]), rtol=1e-4, atol=1e-5)
+    padded = module(x[:, :, :13, :21])
+    torch.testing.assert_close(padded[:, :, :8, :16], module(x)[:, :, :8, :16], rtol=1e-4, atol=1e-5)
+
+
 def test_only_attention_is_for_reference():
     found = {operation.name for operation in OPERATIONS.values() if operation.reference}
     assert found == {"window_attention_w8", "global_attention"}
