@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
     material = SearchMaterial(space, teacher, pictures, sizes, seed=args.seed, device=device)
     if args.dry_run and unit == "ms" and not (args.table or args.out / "table.json").exists():
         plan = _without_table(plan, space)
-    price = _price(args, plan.unit)
+    price = _price(args, plan.unit, drawn=getattr(teacher.network, "drawn", True))
     args.out.mkdir(parents=True, exist_ok=True)
     search = EncoderSearch(plan, space, price, material, args.out, device=device)
     if args.dry_run:
@@ -160,7 +160,7 @@ def _pictures(args: argparse.Namespace, size: int) -> Pictures:
     return pictures
 
 
-def _price(args: argparse.Namespace, unit: str) -> ArchitecturePrice:
+def _price(args: argparse.Namespace, unit: str, *, drawn: bool) -> ArchitecturePrice:
     """By MACs, or by a table that is measured as far as it is not there."""
     from monai_effsam.nas.supernet import latency_price, mac_price
 
@@ -180,11 +180,17 @@ def _price(args: argparse.Namespace, unit: str) -> ArchitecturePrice:
         print(f"latency table {file}: measured now, which takes some minutes")
     wanted = {"table": file, "space": args.space, "runtime": args.runtime, "threads": args.threads}
     fixed: dict[str, Any] = {"references": False, "check": None, "rounds": 5, "inputs": [], "model": None}
-    more = {"reference": False, "every_runtime": False, "write_docs": None, "json": False, "clock": args.clock}
+    more = {
+        "reference": False,
+        "every_runtime": False,
+        "write_docs": None,
+        "json": False,
+        "clock": args.clock,
+    }
     if idist.get_rank() == 0:
         profile_table(argparse.Namespace(**wanted, **fixed, **more, device=args.device, quiet=args.quiet))
     idist.barrier()
-    return latency_price(LatencyTable.load(file), with_decoder=args.with_decoder)
+    return latency_price(LatencyTable.load(file), with_decoder=args.with_decoder, drawn=drawn)
 
 
 def _without_table(plan: SearchPlan, space: SearchSpace) -> SearchPlan:

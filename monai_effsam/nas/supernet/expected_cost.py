@@ -38,19 +38,24 @@ class ArchitecturePrice:
     whole: Callable[[Architecture], float]
 
 
-def latency_price(table: LatencyTable, *, with_decoder: bool = False) -> ArchitecturePrice:
+def latency_price(
+    table: LatencyTable, *, with_decoder: bool = False, drawn: bool = True
+) -> ArchitecturePrice:
     """Milliseconds by a measured table; a piece that it lacks raises `UsageError`.
 
     Args:
         table: of the machine that counts.
         with_decoder: of encoding a picture and answering one box, not of encoding alone.
+        drawn: whether that box is also drawn as a mask prompt.
     """
 
     def frame(architecture: Architecture) -> float:
-        return table.fit.overhead_ms + (table.ms(decoder_piece(architecture)) if with_decoder else 0.0)
+        return table.fit.overhead_ms + (
+            table.ms(decoder_piece(architecture, drawn=drawn)) if with_decoder else 0.0
+        )
 
     def whole(architecture: Architecture) -> float:
-        found = table.predict(architecture)
+        found = table.predict(architecture, drawn=drawn)
         return found.total if with_decoder else found.encoder
 
     return ArchitecturePrice("ms", table.expected_ms, frame, whole)

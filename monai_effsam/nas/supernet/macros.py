@@ -14,7 +14,7 @@ from monai_effsam.nas.space.search_space import SearchSpace
 __all__ = ["FRAME", "frames", "narrowed"]
 
 FRAME: tuple[str, ...] = ("stem", "stride", "size", "decoder.width", "decoder.depth", "decoder.mlp_dim")
-"""Choices that no supernet relaxes: the outer loop of a search goes over them (docs/adr/0011)."""
+"""Choices that no supernet relaxes: the outer loop of a search goes over them (docs/adr/0012)."""
 
 _FIELDS = {
     "stem": "stems",
