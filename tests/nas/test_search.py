@@ -181,7 +181,7 @@ def test_a_free_skip_takes_all_without_guards_and_not_with_them(two_ops):
             "cost_weight": 3.0,
             "budget": 3.0,
         }
-        training(net, teacher=four_cells_left, batches=partial(ToyBatches, side=8), **more, **guards).run()
+        training(net, teacher=four_cells_left, **more, **guards).run()
         found[name] = argmax_architecture(net).stages[0].ops
         assert bool(collapse_signs(net)) == (name == "bare")
     assert found == {"guarded": ("something",), "bare": ()}
