@@ -170,6 +170,11 @@ class SearchMaterial:
         parts = (
             idist.get_world_size() if kind is SharedViews else 1
         )  # equal ones, or means would not be means
+        if len(rows) < parts:
+            raise DataError(
+                f"search: {len(rows)} pictures are to be shared by {parts} processes, expected at least one each. "
+                "Add some, or take fewer processes."
+            )
         return kind(
             self.pictures,
             student.specs(self.teacher.specs),

@@ -3,6 +3,8 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -182,3 +184,29 @@ def test_too_few_pictures_and_an_unknown_operation_are_told(folder, tmp_path, ca
     given = ["distill", "--teacher", "random", "--student", str(tmp_path / "architecture.json")]
     assert main([*given, "--images", str(folder), "-o", str(tmp_path / "student"), "-q"]) == 2
     assert "operation 'dwsep_k4' is unknown" in capsys.readouterr().err
+
+
+TWO_PROCESSES = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
+toy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(toy)
+toy.SPACES["toy"] = toy.TOY
+sys.exit(toy.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_find_what_one_does(folder, tmp_path):
+    for number in range(9, 24):
+        noise = np.random.default_rng(number).integers(0, 256, (5, 7, 3), np.uint8)
+        cv2.imwrite(str(folder / f"p{number}.png"), cv2.resize(noise, (60, 40)))
+    more = ("--stride", 8, "--batch", 4)
+    assert main(words(folder, tmp_path / "one", *more)) == 0
+    (tmp_path / "run.py").write_text(TWO_PROCESSES)
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
+    start += ["--rdzv-endpoint=localhost:0", str(tmp_path / "run.py"), __file__]
+    subprocess.run([*start, *words(folder, tmp_path / "two", *more)], check=True, timeout=600)
+    first, second = (ranked(tmp_path / name) for name in ("one", "two"))
+    assert [one["id"] for one in first] == [one["id"] for one in second]
+    assert [one["score"] for one in first] == pytest.approx([one["score"] for one in second], rel=1e-3)

@@ -84,6 +84,8 @@ def test_processes_share_the_views_of_a_batch(material, monkeypatch):
     for batch, first, second in zip(whole, *parts, strict=True):
         assert torch.equal(batch.image[0::2], first.image)
         assert torch.equal(batch.image[1::2], second.image)
+    with pytest.raises(DataError, match="1 pictures are to be shared by 2 processes"):
+        material.batches(searching.SharedViews, [0], 64, 8, seed=0)
 
 
 def test_a_teacher_of_another_width_is_refused():

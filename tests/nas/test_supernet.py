@@ -2,6 +2,7 @@
 """The supernet: hard draws are the drawn network bit for bit, costs are the table's, derived nets compute the same."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from monai_effsam.nas.supernet import (
     narrowed,
     recalibrate,
 )
+from monai_effsam.nas.supernet.slicing import SlicedModule
+from monai_effsam.networks.blocks.operations import build_operation
 
 OPS = tuple(name for name, op in OPERATIONS.items() if not op.reference and name != "skip")
 TOY = SearchSpace(
@@ -112,6 +115,13 @@ def test_a_narrow_network_of_each_operation_is_the_supernets_path(op):
     theirs = derived_encoder(net, one)(image(), None).embedding
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert ours.std() > 0.1
+
+
+def test_a_narrow_attention_has_the_first_channels_of_queries_keys_and_values():
+    full = SlicedModule(partial(build_operation, "linear_attention"), 32)
+    theirs, ours = full.state((32,))["qkv.weight"], full.state((16,))["qkv.weight"]
+    for i in range(3):
+        assert torch.equal(ours[16 * i : 16 * i + 16], theirs[32 * i : 32 * i + 16, :16])
 
 
 @pytest.mark.parametrize("seed", range(4))
