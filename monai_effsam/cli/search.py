@@ -140,6 +140,7 @@ def _teacher(args: argparse.Namespace, device: str) -> Teacher:
         name = max(shipped, key=lambda one: (shipped[one] / "models" / "model.pt").stat().st_size)
         path = shipped[name] / "models" / "model.pt"
         print(f"teacher: {name}, which ships (--teacher takes another)")
+        args.teacher = name
     return load_teacher(path, family=args.teacher_family, device=device, seed=args.seed)
 
 
@@ -265,7 +266,7 @@ def _search(args: argparse.Namespace, plan: SearchPlan, search: EncoderSearch, t
         "budget": plan.budget,
         "unit": plan.unit,
     }
-    facts |= {"teacher": Path(args.teacher or "shipped").name, "pictures": len(search.material.pictures)}
+    facts |= {"teacher": Path(args.teacher).name, "pictures": len(search.material.pictures)}
     if idist.get_rank() > 0:
         return
     page = search_page(search.facts(ranked), search.rows(), facts)
