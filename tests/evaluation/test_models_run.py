@@ -248,6 +248,7 @@ def test_the_model_is_told_with_its_checksum_size_and_times(compare, opener):
     (told,) = compare({"one": opener(Filler(), "cafe")})["models"]
     assert (told["model"], told["sha256"], told["parameters"], told["runtime"]) == ("one", "cafe", 7, "torch")
     assert told["encode_ms"] >= 0 < told["decode_ms"]
+    assert "images_s" not in told
 
 
 def test_the_page_has_every_prompt_set_model_and_pair(compare, tmp_path):
@@ -321,3 +322,26 @@ def test_labels_without_a_target_leave_nothing_behind(compare, data_root, tmp_pa
     with pytest.raises(UsageError, match="no label holds a target"):
         compare({"one": Filler()})
     assert not (tmp_path / "out").exists()
+
+
+def test_throughput_is_measured_where_asked_and_kept_with_the_answers(compare, monkeypatch):
+    batches = ModelsSettings(jitter=(0,), batches=(1, 3))
+    (told,) = compare({"one": Filler()}, settings=batches)["models"]
+    assert list(told["images_s"]) == ["1", "3"]
+    assert min(told["images_s"].values()) > 0
+    (kept,) = compare({"one": Filler()}, settings=batches, resume=True)["models"]
+    assert kept == told
+    (other,) = compare({"one": Filler()}, settings=ModelsSettings(jitter=(0,), batches=(2,)), resume=True)[
+        "models"
+    ]
+    assert list(other["images_s"]) == ["2"]
+
+
+def test_a_table_of_a_former_version_is_not_gone_on_with(compare, tmp_path):
+    compare({"one": Filler()})
+    file = tmp_path / "out" / "images.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()]
+    gone = rows[0].index("quality")
+    file.write_text("\n".join(",".join(row[:gone] + row[gone + 1 :]) for row in rows))
+    with pytest.raises(DataError, match="quality"):
+        compare({"one": Filler()}, resume=True)
