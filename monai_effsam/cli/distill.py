@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
 from monai_effsam.cli.distill_options import add_distill_options
-from monai_effsam.cli.labelled import named_targets, read_cases, table_of
-from monai_effsam.errors import DataError, UsageError
+from monai_effsam.cli.labelled import named_targets, table_of, training_cases, training_files
+from monai_effsam.errors import UsageError
 from monai_effsam.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from monai_effsam.data.pictures import PictureFile, Pictures
-    from monai_effsam.data.sets import Case
     from monai_effsam.engines.distilling_recipe import DistillationRecipe, StageName
     from monai_effsam.engines.distilling_run import Distillation
     from monai_effsam.engines.students import Student
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from monai_effsam.engines.distilling_recipe import stage_names
 
-    cases = _cases(args, values)
+    cases = training_cases(args, values)
     named = args.stages or ("encoder,decoder" if cases else "encoder")
     stages = stage_names(named)
     if not cases and set(stages) != {"encoder"}:
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         args.teacher, family=args.teacher_family, device=device, batch=args.teacher_batch, seed=args.seed
     )
     size = max(student.spec.size, *(spec.size for spec in teacher.specs.values()))
-    pictures = _read(args, _files(args, cases, size))
+    pictures = _read(args, training_files(args, cases, size))
     recipe = _recipe(args, stages, teacher, student, pictures)
     table = table_of(cases) if cases else TARGETS
     _distil(args, _prepared(args, recipe, teacher, student, pictures, table, device))
@@ -96,24 +95,6 @@ def _check(args: argparse.Namespace) -> None:
         )
     if (args.out / "model.pt").exists() and not kept:
         raise UsageError(f"{args.out / 'model.pt'}: exists. Give another --out, or --overwrite.")
-
-
-def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
-    """Labelled cases to train on; none of a plain folder."""
-    if not (values or args.data.is_file() or (args.data / "targets.csv").is_file()):
-        return []
-    cases = [case for case in read_cases(args, values) if case.split == "train"]
-    if not cases:
-        raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
-    return cases
-
-
-def _files(args: argparse.Namespace, cases: list[Case], size: int) -> list[PictureFile]:
-    from monai_effsam.data.pictures import labelled_files, unlabelled_files
-
-    if not cases:
-        return unlabelled_files(args.data, size, args.modality or "")
-    return labelled_files(cases, size, table_of(cases))
 
 
 def _read(args: argparse.Namespace, files: list[PictureFile]) -> Pictures:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -21,17 +22,18 @@ from monai_effsam.data.placement import apply_spec
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.teacher_cache import CacheForm, TeacherCache
 from monai_effsam.data.views import View, make_view, object_boxes, view_key
+from monai_effsam.engines.teacher_maps import global_attention, gradient_map, last_norm, rollout_map
 from monai_effsam.errors import UsageError
 from monai_effsam.losses.saliency_maps import activation_map
 from monai_effsam.networks.encoders import Encoded, ImageEncoder
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
-from monai_effsam.specs import ANY_MODALITY, ImageSpec, spec_of
+from monai_effsam.specs import ANY_MODALITY, ImageSpec, Placement, spec_of
 
 __all__ = ["RANDOM", "Filled", "Kept", "Teacher", "load_teacher", "state_sha256"]
 
 log = logging.getLogger(__name__)
 
-Kept = Literal["embedding", "saliency", "logits"]
+Kept = Literal["embedding", "saliency", "logits", "gradient", "rollout"]
 Arrays = Mapping[str, NDArray[Any]]
 
 RANDOM = "random"
@@ -54,7 +56,8 @@ class Teacher:
         sha256: of its weights.
         keep: names of the arrays wanted beside the embedding, (C, h, w). `saliency`, (h, w), is the energy of what
             enters the last channel norm. `logits`, (N, h', w'), and `quality`, (N,), answer the boxes around the
-            objects of a view, `object_boxes`.
+            objects of a view, `object_boxes`. `gradient`, (h, w), is what these masks, or that of the middle of the
+            frame, hang on, see `gradient_map`; `rollout`, (h, w), what its global blocks look at, see `rollout_map`.
         device: to run on.
         batch: views at once.
 
@@ -76,10 +79,11 @@ class Teacher:
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.batch = torch.device(device), batch
         self.keep = tuple(name for name in get_args(Kept) if name == EMBEDDING or name in keep)
-        if "logits" in self.keep and not isinstance(network, PromptableSam):
-            raise UsageError(
-                "Teacher: logits are wanted of a self-prompting model, expected a promptable one."
-            )
+        for name in ("logits", "gradient"):
+            if name in self.keep and not isinstance(network, PromptableSam):
+                raise UsageError(
+                    f"Teacher: {name} is wanted of a self-prompting model, expected a promptable one."
+                )
         self.cache: TeacherCache | None = None
 
     @property
@@ -185,22 +189,29 @@ class Teacher:
         energy: list[Tensor] = []
         hook = None
         if "saliency" in self.keep:
-            hook = _last_norm(self.encoder).register_forward_pre_hook(
+            hook = last_norm(self.encoder).register_forward_pre_hook(
                 lambda _, args: energy.append(activation_map(args[0]))
             )
+        listening = global_attention(self.encoder) if "rollout" in self.keep else nullcontext([])
         try:
-            encoded = self.encoder(image.contiguous(memory_format=torch.channels_last), self._modality(views))
+            with listening as heard:
+                encoded = self.encoder(
+                    image.contiguous(memory_format=torch.channels_last), self._modality(views)
+                )
         finally:
             if hook is not None:
                 hook.remove()
+        rolled = rollout_map(heard).float().cpu().numpy() if heard else None
         out: list[dict[str, NDArray[Any]]] = [{EMBEDDING: x} for x in encoded.embedding.float().cpu().numpy()]
         for row, arrays in enumerate(out):
             if energy:
                 arrays["saliency"] = energy[-1][row].cpu().numpy()
+            if rolled is not None:
+                arrays["rollout"] = rolled[row]
+            boxes = [fitted[row][1].to_model([box[:2], box[2:]]) for box in object_boxes(views[row].label)]
+            if "gradient" in self.keep:
+                arrays["gradient"] = self._gradient(image[row : row + 1], boxes or [_middle(fitted[row][1])])
             if "logits" in self.keep:
-                boxes = [
-                    fitted[row][1].to_model([box[:2], box[2:]]) for box in object_boxes(views[row].label)
-                ]
                 arrays |= self._answers(Encoded(encoded.embedding[row : row + 1]), boxes)
         return list(out)
 
@@ -215,6 +226,11 @@ class Teacher:
             "logits": found.mask_logits[0, :, 0].float().cpu().numpy(),
             "quality": found.quality[0, :, 0].float().cpu().numpy(),
         }
+
+    def _gradient(self, image: Tensor, boxes: Sequence[Sequence[tuple[float, float]]]) -> NDArray[Any]:
+        """`gradient_map` of one image; boxes are two corners each, in the prompt frame."""
+        corners = torch.tensor([[[*a, *b] for a, b in boxes]], dtype=torch.float32, device=self.device)
+        return gradient_map(cast(PromptableSam, self.network), image, corners).cpu().numpy()
 
     def _modality(self, views: Sequence[View]) -> Tensor:
         """Index of each view's modality, 0 for networks without controllers."""
@@ -275,11 +291,7 @@ def _random_network(seed: int) -> PromptableSam:
         return PromptableSam(encoder, mlp_dim=128)
 
 
-def _last_norm(encoder: nn.Module) -> nn.Module:
-    """The channel norm that an encoder ends in."""
-    norms = [module for module in encoder.modules() if type(module).__name__ == "LayerNorm2d"]
-    if not norms:
-        raise UsageError(
-            f"Teacher: {type(encoder).__name__} has no channel norm, expected one for saliency. Leave saliency out."
-        )
-    return norms[-1]
+def _middle(place: Placement) -> list[tuple[float, float]]:
+    """The box around the middle half of a picture, two corners in the prompt frame."""
+    height, width = place.source
+    return place.to_model([(0.25 * width, 0.25 * height), (0.75 * width, 0.75 * height)])
