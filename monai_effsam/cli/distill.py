@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
+from monai_effsam.cli.distill_ablation import check_terms, compare_terms
 from monai_effsam.cli.distill_options import add_distill_options
 from monai_effsam.cli.labelled import named_targets, table_of, training_cases, training_files
 from monai_effsam.errors import UsageError
@@ -55,18 +57,28 @@ def run(args: argparse.Namespace) -> int:
             f"stages are '{named}', but {args.data} has no labels, expected encoder alone. Give labelled images."
         )
     device = check_device(args.device)
+    from monai_effsam.engines.distilling_terms import TEACHER_MAPS
     from monai_effsam.engines.students import find_student
     from monai_effsam.engines.teacher import load_teacher
 
     student = find_student(args.student, args.size)
     teacher = load_teacher(
-        args.teacher, family=args.teacher_family, device=device, batch=args.teacher_batch, seed=args.seed
+        args.teacher,
+        family=args.teacher_family,
+        keep=[TEACHER_MAPS[args.saliency]] if args.saliency in TEACHER_MAPS else (),
+        device=device,
+        batch=args.teacher_batch,
+        seed=args.seed,
     )
     size = max(student.spec.size, *(spec.size for spec in teacher.specs.values()))
     pictures = _read(args, training_files(args, cases, size))
     recipe = _recipe(args, stages, teacher, student, pictures)
     table = table_of(cases) if cases else TARGETS
-    _distil(args, _prepared(args, recipe, teacher, student, pictures, table, device))
+    make = partial(_prepared, teacher=teacher, student=student, pictures=pictures, table=table, device=device)
+    if args.ablation:
+        compare_terms(args, recipe, lambda own, changed: _distil(own, make(own, changed)))
+    else:
+        _distil(args, make(args, recipe))
     if pictures.failures:
         print(f"{len(pictures.failures)} files could not be read and were passed over", file=sys.stderr)
     return 1 if pictures.failures else 0
@@ -88,6 +100,7 @@ def _check(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         if path is not None and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file. Give a file of weights.")
+    check_terms(args)
     kept = args.resume or args.overwrite or args.fill
     if (args.out / "recipe.json").exists() and not kept:
         raise UsageError(
@@ -129,6 +142,11 @@ def _recipe(
         stages=stages,
         perceptual=args.perceptual or default,
         weight=args.perceptual_weight,
+        embedding=args.embedding_weight,
+        logits=args.logits,
+        temperature=args.temperature,
+        saliency=args.saliency,
+        saliency_weight=args.saliency_weight,
         inherit=args.inherit,
         decoder_first=args.decoder_first,
         pictures=len(pictures),
@@ -154,6 +172,7 @@ def _epochs(text: str, stages: Sequence[StageName]) -> dict[str, int]:
 def _prepared(
     args: argparse.Namespace,
     recipe: DistillationRecipe,
+    *,
     teacher: Teacher,
     student: Student,
     pictures: Pictures,

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -22,12 +22,19 @@ from monai_effsam.data.placement import apply_spec
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.teacher_cache import CacheForm, TeacherCache
 from monai_effsam.data.views import View, make_view, object_boxes, view_key
-from monai_effsam.engines.teacher_maps import global_attention, gradient_map, last_norm, rollout_map
+from monai_effsam.engines.teacher_maps import (
+    GlobalAttention,
+    global_attention,
+    gradient_map,
+    last_norm,
+    middle_corners,
+    rollout_map,
+)
 from monai_effsam.errors import UsageError
 from monai_effsam.losses.saliency_maps import activation_map
 from monai_effsam.networks.encoders import Encoded, ImageEncoder
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
-from monai_effsam.specs import ANY_MODALITY, ImageSpec, Placement, spec_of
+from monai_effsam.specs import ANY_MODALITY, ImageSpec, spec_of
 
 __all__ = ["RANDOM", "Filled", "Kept", "Teacher", "load_teacher", "state_sha256"]
 
@@ -192,7 +199,9 @@ class Teacher:
             hook = last_norm(self.encoder).register_forward_pre_hook(
                 lambda _, args: energy.append(activation_map(args[0]))
             )
-        listening = global_attention(self.encoder) if "rollout" in self.keep else nullcontext([])
+        listening: AbstractContextManager[GlobalAttention] = nullcontext([])
+        if "rollout" in self.keep:
+            listening = global_attention(self.encoder)
         try:
             with listening as heard:
                 encoded = self.encoder(
@@ -210,7 +219,9 @@ class Teacher:
                 arrays["rollout"] = rolled[row]
             boxes = [fitted[row][1].to_model([box[:2], box[2:]]) for box in object_boxes(views[row].label)]
             if "gradient" in self.keep:
-                arrays["gradient"] = self._gradient(image[row : row + 1], boxes or [_middle(fitted[row][1])])
+                asked = boxes or [middle_corners(fitted[row][1])]
+                found = gradient_map(cast(PromptableSam, self.network), image[row : row + 1], asked)
+                arrays["gradient"] = found.cpu().numpy()
             if "logits" in self.keep:
                 arrays |= self._answers(Encoded(encoded.embedding[row : row + 1]), boxes)
         return list(out)
@@ -226,11 +237,6 @@ class Teacher:
             "logits": found.mask_logits[0, :, 0].float().cpu().numpy(),
             "quality": found.quality[0, :, 0].float().cpu().numpy(),
         }
-
-    def _gradient(self, image: Tensor, boxes: Sequence[Sequence[tuple[float, float]]]) -> NDArray[Any]:
-        """`gradient_map` of one image; boxes are two corners each, in the prompt frame."""
-        corners = torch.tensor([[[*a, *b] for a, b in boxes]], dtype=torch.float32, device=self.device)
-        return gradient_map(cast(PromptableSam, self.network), image, corners).cpu().numpy()
 
     def _modality(self, views: Sequence[View]) -> Tensor:
         """Index of each view's modality, 0 for networks without controllers."""
@@ -289,9 +295,3 @@ def _random_network(seed: int) -> PromptableSam:
         torch.manual_seed(seed)
         encoder = {"name": "sam_vit", "size": 128, "width": 64, "depth": 2, "heads": 2, "global_blocks": [1]}
         return PromptableSam(encoder, mlp_dim=128)
-
-
-def _middle(place: Placement) -> list[tuple[float, float]]:
-    """The box around the middle half of a picture, two corners in the prompt frame."""
-    height, width = place.source
-    return place.to_model([(0.25 * width, 0.25 * height), (0.75 * width, 0.75 * height)])

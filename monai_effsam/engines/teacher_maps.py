@@ -15,11 +15,29 @@ from monai_effsam.errors import UsageError
 from monai_effsam.losses.saliency_maps import input_gradient
 from monai_effsam.networks.foreign import import_segment_anything
 from monai_effsam.networks.nets import PromptableSam
+from monai_effsam.specs import Placement
 
-__all__ = ["GlobalAttention", "global_attention", "gradient_map", "last_norm", "mask_score", "rollout_map"]
+__all__ = [
+    "GlobalAttention",
+    "global_attention",
+    "gradient_map",
+    "last_norm",
+    "mask_score",
+    "middle_corners",
+    "rollout_map",
+]
 
 GlobalAttention = list[tuple[nn.Module, Tensor]]
 """Attention module of each global block, first to last, and the tokens (B, h, w, C) that entered it."""
+
+Corners = Sequence[tuple[float, float]]
+"""Two opposite corners of a box, (x, y)."""
+
+
+def middle_corners(place: Placement) -> Corners:
+    """The box around the middle half of a picture, in the prompt frame."""
+    height, width = place.source
+    return place.to_model([(0.25 * width, 0.25 * height), (0.75 * width, 0.75 * height)])
 
 
 def mask_score(logits: Tensor) -> Tensor:
@@ -31,24 +49,25 @@ def mask_score(logits: Tensor) -> Tensor:
     return logits.float().relu().flatten(1).sum(1)
 
 
-def gradient_map(network: PromptableSam, image: Tensor, boxes: Tensor) -> Tensor:
+def gradient_map(network: PromptableSam, image: Tensor, boxes: Sequence[Corners]) -> Tensor:
     """What pixels its masks hang on, averaged over the cells of its embedding, the largest value 1.
 
     Args:
         network: its parameters take no gradients.
         image: (1, 3, S, S).
-        boxes: (1, N, 4) in the prompt frame.
+        boxes: one or more, in the prompt frame.
 
     Returns:
         (h, w).
     """
+    corners = [[[*first, *last] for first, last in boxes]]
     with torch.inference_mode(False), torch.enable_grad():
         pixels = image.clone().requires_grad_()
+        wanted = torch.tensor(corners, dtype=torch.float32, device=image.device)
         encoded = network.encode(pixels)
-        found = input_gradient(
-            mask_score(network.decode(encoded, boxes=boxes.clone()).mask_logits), pixels
-        ).detach()
-    cells = F.adaptive_avg_pool2d(found[:, None].float(), encoded.embedding.shape[-2:])[0, 0]
+        found = input_gradient(mask_score(network.decode(encoded, boxes=wanted).mask_logits), pixels).detach()
+    height, width = encoded.embedding.shape[-2:]
+    cells = F.adaptive_avg_pool2d(found[:, None].float(), (height, width))[0, 0]
     return cells / cells.max().clamp(min=1e-12)
 
 

@@ -88,7 +88,7 @@ def calibration_pictures(
     for one in slices:
         image, place = apply_spec(one.image, spec_of(specs, one.modality))
         boxes = object_boxes(one.label)
-        prompts = Prompts(box=boxes[0]) if boxes else middle_box(one.image.shape[:2])
+        prompts = Prompts(box=boxes[0]) if boxes else middle_box((one.image.shape[0], one.image.shape[1]))
         points, labels = prompt_tokens(PromptArrays.of(prompts, place), 1)
         made.append(CalibrationPicture(image[None], points[:, None], labels[:, None]))
     return made
