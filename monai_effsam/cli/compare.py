@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_effsam.cli.common import add_options, print_json
+from monai_effsam.cli.common import add_options, parse_batches, print_json
 from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
-from monai_effsam.cli.model_options import open_model, parse_batches
+from monai_effsam.cli.model_options import open_model
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from monai_effsam.errors import UsageError
 if TYPE_CHECKING:
     from monai_effsam.inference.segmenter import Segmenter
 
-__all__ = ["add_model_options", "check_model_options", "open_model", "open_segmenter", "parse_batches"]
+__all__ = ["add_model_options", "check_model_options", "open_model", "open_segmenter"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -75,19 +75,3 @@ def open_model(
     elif device == "auto":
         device = "cpu"
     return Segmenter.open(path, runtime, device, threads=threads, family=family)
-
-
-def parse_batches(text: str | None) -> tuple[int, ...]:
-    """Numbers of pictures at once, of a list with commas; none of None.
-
-    Raises:
-        UsageError: no positive numbers, or one that is given twice.
-    """
-    if text is None:
-        return ()
-    numbers = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
-    if min(numbers) < 1 or len(set(numbers)) < len(numbers):
-        raise UsageError(
-            f"--batches: is '{text}', expected different numbers from 1 on, as in --batches 1,16."
-        )
-    return tuple(numbers)

@@ -12,13 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_effsam.cli.common import add_options, print_json
-from monai_effsam.cli.model_options import (
-    add_model_options,
-    check_model_options,
-    open_segmenter,
-    parse_batches,
-)
+from monai_effsam.cli.common import add_options, parse_batches, print_json
+from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.cli.segment import parse_prompts
 from monai_effsam.errors import UsageError
 
@@ -66,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 1:
         raise UsageError(f"--rounds: is {args.rounds}, expected at least 1.")
-    batches = parse_batches(args.batches)
     model = check_model_options(args)
+    batches = parse_batches(args.batches)
     prompts = parse_prompts(args.box, ())
     if args.modality is None and told_of(model).promptable is False:
         raise UsageError("--modality: is missing, expected that of every input. Give --modality.")

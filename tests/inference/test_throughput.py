@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from monai_effsam.cli.model_options import parse_batches
+from monai_effsam.cli.common import parse_batches
 from monai_effsam.errors import UsageError
 from monai_effsam.inference.throughput import encoder_rates
 from monai_effsam.specs import ImageSpec
