@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,18 @@ from monai_effsam import errors
 APART = ("monai_effsam.cli",)
 """Command modules share `add_arguments` and `run` on purpose, and no bundle names them."""
 
+_KERNELS = "monai_effsam.networks.layers.local_attention.triton_"
+WITHOUT_TRITON = (
+    () if find_spec("triton") else tuple(_KERNELS + name for name in ("place", "tiles", "offsets"))
+)
+"""Kernels, which are nothing without their language."""
+
 
 @pytest.fixture(scope="module")
 def modules():
     """Every module of the package, by name."""
     names = [info.name for info in pkgutil.walk_packages(monai_effsam.__path__, "monai_effsam.")]
+    names = [name for name in names if name not in WITHOUT_TRITON]
     return {name: importlib.import_module(name) for name in names if not name.endswith("__main__")}
 
 

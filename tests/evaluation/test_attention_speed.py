@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
-from monai_effsam.evaluation.attention_speed import memory, operators
+from monai_effsam.evaluation.attention_speed import cuda, memory, operators
 from monai_effsam.evaluation.attention_speed.__main__ import main
 from monai_effsam.evaluation.attention_speed.areas import area_exponent
+from monai_effsam.evaluation.attention_speed.page import gpu_page
 from monai_effsam.evaluation.attention_speed.turns import MachineLimits, times_in_turns_of
 
 SMALL = operators.Shape(channels=16, heads=2, side=12)
@@ -76,3 +77,61 @@ def test_the_page_tells_every_figure(tmp_path, capsys, monkeypatch):
     assert set(figures["exponents"]) == {"trunk", "local", "global"}
     assert "| 50 | 800 |" in out.read_text()
     assert "| 64 x 64 |" in out.read_text()
+
+
+# On a GPU; what of it a CPU can try
+
+TINY = cuda.GpuShape(batch=1, channels=4, heads=2, side=5)
+
+
+def test_forms_on_a_gpu_compute_the_same():
+    torch.manual_seed(0)
+    maps = torch.randn(3, 1, 4, 5, 5, dtype=torch.float64).unbind(0)
+    calls = cuda.gpu_calls(3, TINY, lambda attend: attend)
+    assert {"compiled plain", "tiles", "automatic", "window attention"} <= set(calls)
+    found = {name: call(*maps) for name, call in calls.items() if name not in ("window attention", "NATTEN")}
+    for one in found.values():
+        torch.testing.assert_close(one, found["tiles"], atol=1e-12, rtol=0)
+
+
+def test_window_attention_sees_its_window():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 5, 7, dtype=torch.float64).unbind(0)
+    found = cuda.window_attention(q, k, v, 3, 2)
+    assert found.shape == q.shape
+    for head in (slice(0, 2), slice(2, 4)):
+        q_, k_, v_ = (x[0, head, 0:3, 3:6].flatten(1).T for x in (q, k, v))
+        want = ((q_ @ k_.T) / 2**0.5).softmax(1) @ v_
+        torch.testing.assert_close(found[0, head, 0:3, 3:6].flatten(1).T, want, atol=1e-12, rtol=0)
+
+
+def test_the_page_of_a_gpu_tells_every_figure():
+    rate = cuda.copy_rate("cpu", 1 << 16, 1)
+    assert rate > 1e6
+    rows = [
+        cuda.gpu_row(3, TINY, mode, torch.float32, 1, 1e9, "cpu", lambda attend: attend)
+        for mode in operators.MODES
+    ]
+    assert [row["limit_ms"] for row in rows] == pytest.approx([400 * 4e-6, 400 * 12e-6])
+    assert all(took > 0 for row in rows for took in row["ms"].values())
+    machine = {"versions": {"torch": "2"}}
+    rows[0]["ms"] |= {"tiles": 1e-6, "automatic": 0.016}
+    page = gpu_page(
+        {
+            "shape": TINY._asdict(),
+            "copy_rate": 1e9,
+            "rows": rows,
+            "gpu": "GPU",
+            "made_by": "me",
+            "machine": machine,
+        }
+    )
+    assert "| 3 x 3 | inference | float32 | 0.002 |" in page
+    assert "| tiles | 10.0 |" in page
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(capsys):
+    with pytest.raises(SystemExit):
+        main(["--device", "cuda"])
+    assert "expected cpu where there is no CUDA device" in capsys.readouterr().err

@@ -4,7 +4,7 @@
     python -m monai_effsam.evaluation.attention_speed --out docs/results/tic_speed.md
 
 Everything runs on one thread and takes turns in one process, in the processor's time; peaks of memory are those of
-processes of their own.
+processes of their own. `--device cuda` writes another page: the forms on a GPU, and what they are measured against.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from monai_effsam.errors import UsageError
 
 __all__ = ["main"]
 
@@ -41,13 +43,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--side", type=int, default=128, help="side of the map of the operators (default 128)"
     )
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="what to measure (default cpu)"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="images of the maps on a GPU (default 16)")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the page and tell it; the exit status."""
-    args = _parser().parse_args(arguments)
-    page, figures = _measured(args)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        page, figures = _measured_on_gpu(args) if args.device == "cuda" else _measured(args)
+    except UsageError as error:
+        parser.error(str(error))
     if args.out:
         args.out.write_text(page, encoding="utf-8")
         args.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -94,6 +104,35 @@ def _measured(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "machine": machine_facts(1),
     }
     return speed_page(figures), figures
+
+
+def _measured_on_gpu(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    import torch
+
+    from monai_effsam.evaluation.attention_speed.cuda import GpuShape, copy_rate, gpu_row
+    from monai_effsam.evaluation.attention_speed.operators import MODES
+    from monai_effsam.evaluation.attention_speed.page import gpu_page
+    from monai_effsam.evaluation.machine import machine_facts
+
+    if not torch.cuda.is_available():
+        raise UsageError("--device is cuda, expected cpu where there is no CUDA device. Leave it out here.")
+    torch.manual_seed(0)
+    shape, rate = GpuShape(batch=args.batch, side=args.side), copy_rate("cuda")
+    rows = [
+        gpu_row(size, shape, mode, kind, args.rounds, rate)
+        for size in args.windows
+        for mode in MODES
+        for kind in (torch.float32, torch.float16, torch.bfloat16)
+    ]
+    figures: dict[str, Any] = {
+        "shape": shape._asdict(),
+        "copy_rate": rate,
+        "rows": rows,
+        "gpu": torch.cuda.get_device_name(),
+        "made_by": "python -m monai_effsam.evaluation.attention_speed --device cuda",
+        "machine": machine_facts(torch.get_num_threads()),
+    }
+    return gpu_page(figures), figures
 
 
 if __name__ == "__main__":

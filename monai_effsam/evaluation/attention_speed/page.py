@@ -8,7 +8,7 @@ from typing import Any
 
 from monai_effsam.reports.table_form import markdown_table
 
-__all__ = ["speed_page"]
+__all__ = ["gpu_page", "speed_page"]
 
 _HOW = """Least times over all turns, in the processor's time; all operators of a row take turns. The limit is the \
 larger of operations over {flops:.0f} GFLOP/s and bytes over {bytes:.1f} GB/s, both measured in the same run with a \
@@ -43,6 +43,45 @@ def speed_page(figures: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     if figures["areas"]:
         parts += _areas(figures)
+    return "\n\n".join(parts) + "\n"
+
+
+_HOW_GPU = """Least times over all turns, between events in the GPU's queue, after its cache was cleared; all columns \
+of a row take turns. The limit is what memory needs: each map counted once for each time it must be read or written, \
+over {rate:.0f} GB/s of a copy in the same run. Window attention does not overlap: as many keys a query, but others. \
+NATTEN's windows move inwards at the border. Both are given maps as they are, and put them in their order themselves."""
+
+
+def gpu_page(figures: Mapping[str, Any]) -> str:
+    """Markdown with the table of the figures that a GPU gave.
+
+    Args:
+        figures: what the command measured, as in its JSON file.
+    """
+    shape, machine, rows = figures["shape"], figures["machine"], figures["rows"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    names = list(rows[0]["ms"])
+    maps = f"{shape['batch']} images of {shape['channels']} channels, {shape['side']} x {shape['side']}"
+    table = [
+        [
+            f"{row['window']} x {row['window']}",
+            row["mode"],
+            row["kind"],
+            f"{row['limit_ms']:.3f}",
+            *(f"{row['ms'][name]:.3f}" for name in names),
+            f"{min(names, key=row['ms'].__getitem__)}",
+            f"{row['ms']['automatic'] / row['limit_ms']:.1f}",
+        ]
+        for row in rows
+    ]
+    heads = ["window", "mode", "format", "limit [ms]", *(f"{name} [ms]" for name in names)]
+    parts = [
+        "# Speed of local attention on a GPU",
+        f"Made by `{figures['made_by']}`; not edited. {figures['gpu']}. {versions}.",
+        f"## {maps}, {shape['heads']} heads",
+        markdown_table([*heads, "fastest", "automatic / limit"], table),
+        _HOW_GPU.format(rate=figures["copy_rate"] / 1e9),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

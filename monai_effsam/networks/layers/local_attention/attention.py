@@ -12,14 +12,20 @@ from monai_effsam.errors import ShapeError, SpecError, UnknownNameError, UsageEr
 from monai_effsam.networks.layers.local_attention.offsets import attend_by_offset
 from monai_effsam.networks.layers.local_attention.plain import attend_plainly
 from monai_effsam.networks.layers.local_attention.tiles import attend_in_tiles
+from monai_effsam.networks.layers.local_attention.triton_form import (
+    attend_in_triton,
+    check_triton,
+    triton_serves,
+)
 from monai_effsam.networks.layers.local_attention.window import AttentionWindow
 
 __all__ = ["FORMS", "Form", "local_attention"]
 
-Form = Literal["auto", "tiles", "offsets", "plain"]
+Form = Literal["auto", "triton", "tiles", "offsets", "plain"]
 
-FORMS: tuple[Form, ...] = ("auto", "tiles", "offsets", "plain")
-"""How it is computed; `auto` takes `plain` while a graph is traced, `offsets` where matrix products do not pay."""
+FORMS: tuple[Form, ...] = ("auto", "triton", "tiles", "offsets", "plain")
+"""How it is computed; `auto` takes `plain` while a graph is traced, `triton` on CUDA where it is installed, `offsets`
+where matrix products do not pay."""
 
 _PRODUCT_CHANNELS = 8
 """Channels of a head from which on matrix products pay."""
@@ -41,8 +47,8 @@ def local_attention(
     o_n, in each head of D = C / heads channels by itself. "TiC: Exploring Vision Transformer in Convolution",
     arXiv 2310.04134, whose release has one head and zeros beyond the border (`AttentionWindow.border`).
 
-    Half-precision maps are computed in float32. The fast forms can be differentiated once and say so when asked for
-    a second derivative; `plain` has all of them.
+    Half-precision maps are computed in float32; `triton` reads them as they are and sums in float32. The fast forms
+    can be differentiated once and say so when asked for a second derivative; `plain` has all of them.
 
     Args:
         q: queries, (B, C, H, W), any H and W.
@@ -60,15 +66,19 @@ def local_attention(
         ShapeError: maps of different shapes, an empty one, or one on which a circular window meets itself.
         SpecError: heads that do not divide the channels.
         UnknownNameError: another form.
-        UsageError: a dropout outside 0..1, or with a form that has none.
+        UsageError: a dropout outside 0..1, or with a form that has none; `triton` off CUDA.
+        MissingExtraError: `triton` where it is not installed.
     """
     _check(q, k, v, window, heads)
-    kind = q.dtype if q.dtype in (torch.float32, torch.float64) else torch.float32
-    form = _choose(form, q.shape[1] // heads, dropout)
+    form = _choose(form, q, q.shape[1] // heads, dropout)
+    half = form == "triton" and q.dtype in (torch.float16, torch.bfloat16)
+    kind = q.dtype if half or q.dtype in (torch.float32, torch.float64) else torch.float32
     scale = (q.shape[1] // heads) ** -0.5
     with torch.autocast(q.device.type, enabled=False):
         maps = q.to(kind), k.to(kind), v.to(kind)
-        if form == "tiles":
+        if form == "triton":
+            found = attend_in_triton(*maps, heads, window, scale)
+        elif form == "tiles":
             found = attend_in_tiles(*maps, heads, window, scale)
         elif form == "offsets":
             found = attend_by_offset(*maps, heads, window, scale, dropout)
@@ -77,7 +87,7 @@ def local_attention(
     return found.to(q.dtype)
 
 
-def _choose(form: Form, channels: int, dropout: float) -> Form:
+def _choose(form: Form, q: Tensor, channels: int, dropout: float) -> Form:
     """The form that `auto` stands for."""
     if form not in FORMS:
         raise UnknownNameError("form", form, FORMS)
@@ -89,12 +99,16 @@ def _choose(form: Form, channels: int, dropout: float) -> Form:
         raise UsageError(
             f"local_attention: dropout is {dropout} in the form '{form}', expected 0. Take the form 'offsets'."
         )
+    if form == "triton":
+        check_triton(q, channels)
     if form != "auto":
         return form
     if dropout:
         return "offsets"
     if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return "plain"
+    if triton_serves(q, channels):
+        return "triton"
     return "tiles" if channels >= _PRODUCT_CHANNELS else "offsets"
 
 
