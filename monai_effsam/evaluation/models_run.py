@@ -233,13 +233,11 @@ def _timed(
     models: Mapping[str, Opener], cases: Sequence[Case], batches: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
     """What each model costs: medians of its halves, arithmetic, throughput where that is asked for."""
-    times = times_in_turns(models, cases)
-    macs = {name: gmacs_of(opened()) for name, opened in models.items()}
-    rates = (
-        {name: {"images_s": rate} for name, rate in rates_in_turns(models, batches).items()}
-        if batches
-        else {}
-    )
+    once = {name: cache(opened) for name, opened in models.items()}
+    times = times_in_turns(once, cases)
+    macs = {name: gmacs_of(opened()) for name, opened in once.items()}
+    found = rates_in_turns(once, batches) if batches else {}
+    rates = {name: {"images_s": rate} for name, rate in found.items()}
     return {name: {**own, "gmacs": macs[name], **rates.get(name, {})} for name, own in times.items()}
 
 

@@ -2,8 +2,8 @@
 """How good, how sure and how costly: overlap, statistics, calibration, complexity. Arrays in, numbers out."""
 
 from monai_effsam.metrics.average_precision import (
-    AveragePrecision,
     FoundObjects,
+    MaskPrecision,
     average_precision,
     match_masks,
 )
@@ -22,8 +22,8 @@ from monai_effsam.metrics.statistics import (
 from monai_effsam.metrics.surface import SurfaceScore, surface_score
 
 __all__ = [
-    "AveragePrecision",
     "FoundObjects",
+    "MaskPrecision",
     "PairedDifference",
     "ReliabilityBin",
     "Spread",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from monai_effsam.errors import ShapeError
 
-__all__ = ["COCO_OVERLAPS", "AveragePrecision", "FoundObjects", "average_precision", "match_masks"]
+__all__ = ["COCO_OVERLAPS", "FoundObjects", "MaskPrecision", "average_precision", "match_masks"]
 
 COCO_OVERLAPS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """IoU from which on a mask counts as its object."""
@@ -40,7 +40,7 @@ class FoundObjects(NamedTuple):
     name: str = ""
 
 
-class AveragePrecision(NamedTuple):
+class MaskPrecision(NamedTuple):
     """Average precision of a data set, 0..1 each, a mean over the classes that occur; NaN if none does.
 
     Attributes:
@@ -89,7 +89,7 @@ def match_masks(
     return FoundObjects(values, overlaps, name)
 
 
-def average_precision(pictures: Sequence[FoundObjects], *, most: int = 100) -> AveragePrecision:
+def average_precision(pictures: Sequence[FoundObjects], *, most: int = 100) -> MaskPrecision:
     """COCO's mask AP of a data set.
 
     A picture without an object of a class belongs in the list too where something was found in it. Of equal scores
@@ -114,9 +114,9 @@ def average_precision(pictures: Sequence[FoundObjects], *, most: int = 100) -> A
         if count := sum(one.overlaps.shape[1] for one in own):
             table[name] = np.array([_at(own, overlap, count) for overlap in COCO_OVERLAPS])
     if not table:
-        return AveragePrecision(np.nan, np.nan, np.nan, {})
+        return MaskPrecision(np.nan, np.nan, np.nan, {})
     means = np.mean(list(table.values()), axis=0)
-    return AveragePrecision(
+    return MaskPrecision(
         float(means.mean()),
         float(means[0]),
         float(means[5]),
