@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from monai_effsam.data.distilling import ViewBatch
 from monai_effsam.engines.perceptual import label_boxes
@@ -103,7 +104,7 @@ class DistillationTerms(nn.Module):
             theirs = _answer(self.teacher, target, boxes)
         found = {}
         if self.weights["logits"]:
-            valid = F.interpolate(batch.valid, ours.logits.shape[-2:])
+            valid = F.interpolate(batch.valid, ours.logits.shape[-2:])[:, 0]
             found["logits"] = self.divergence(ours.logits, theirs.logits.detach(), valid)
         if self.weights["saliency"]:
             pair = self._maps(seen, batch, target, ours, theirs)
@@ -170,6 +171,8 @@ def watched_encoder(encoder: ImageEncoder, batch: ViewBatch, saliency: str) -> S
     image = batch.image
     if saliency == "input_gradient":
         image = image.detach().requires_grad_()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention cannot be differentiated twice
+            return Seen(encoder(image, batch.modality).embedding, image, None)
     if saliency not in ("activation", "rollout"):
         return Seen(encoder(image, batch.modality).embedding, image, None)
     energy: list[Tensor] = []

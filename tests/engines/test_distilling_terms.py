@@ -167,8 +167,11 @@ def test_batches_bring_the_teachers_map(kind, tmp_path):
     teacher = load_teacher("random", keep=[TEACHER_MAPS[kind]])
     label = np.zeros((40, 60), np.uint8)
     label[10:30, 5:25] = 1
-    rgb = np.random.RandomState(0).randint(0, 255, (40, 60, 3)).astype(np.uint8)
-    pictures = [LabelledSlice(rgb, one, "endoscopy", "s", "1", (True,)) for one in (label, 0 * label)]
+    rgb = np.random.RandomState(0).randint(0, 255, (2, 40, 60, 3)).astype(np.uint8)
+    labels = (label, 0 * label)
+    pictures = [
+        LabelledSlice(one, two, "endoscopy", "s", "1", (True,)) for one, two in zip(rgb, labels, strict=True)
+    ]
     teacher.open_cache(tmp_path / "cache")
     batches = DistillationBatches(
         pictures, {"": SPEC}, teacher, batch=2, shuffle=False, saliency=TEACHER_MAPS[kind]
