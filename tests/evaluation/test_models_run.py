@@ -259,10 +259,11 @@ def test_the_page_has_every_prompt_set_model_and_pair(compare, tmp_path):
         part = page.split(f"## {heading}\n")[1].split("\n## ")[0]
         for line in (
             "| Dice, mean ± sd | busi (n 4) | ours (n 1) | mean of the sets | gain |",
+            "| mAP / AP50 / AP75 / mean IoU | busi | ours |",
             "| two − one |",
         ):
             assert line in part
-        assert part.count("\n| one |") == part.count("\n| two |") == 2
+        assert part.count("\n| one |") == part.count("\n| two |") == 3
     assert page.count("| ellipse in the box |") == 6
     assert page.count("| constant mask |") == 2
     assert "## Notes\n\nWhat *cannot* be compared: volumes." in page

@@ -55,12 +55,12 @@ def model(scatter, tmp_path_factory):
 def test_pictures_get_the_box_of_their_label_or_of_their_middle():
     one, two = block(0), block(1)
     empty = LabelledSlice(two.image, np.zeros_like(two.label), "endoscopy", "s", "1", (True,))
-    boxed, plain = calibration_pictures([one, empty], {"": ImageSpec(120, resize="longest")})
+    boxed, plain = calibration_pictures([one, empty], {"": ImageSpec(240, resize="longest")})
     rows, columns = np.nonzero(one.label)
     corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    np.testing.assert_allclose(boxed.points.reshape(4), 2 * np.array(corners))
-    np.testing.assert_allclose(plain.points.reshape(4), [30, 24, 90, 74])
-    assert boxed.image.shape == (1, 3, 120, 120)
+    np.testing.assert_allclose(boxed.points.reshape(4), 4 * np.array(corners))
+    np.testing.assert_allclose(plain.points.reshape(4), [60, 48, 180, 148])
+    assert boxed.image.shape == (1, 3, 240, 240)
     assert boxed.labels.tolist() == [[[2, 3]]]
 
 

@@ -34,6 +34,7 @@ LEAST = 4
 """Pictures without which there is nothing to learn and to judge from."""
 
 _JUDGED = 4  # every how manieth picture judges
+_RANKED = 8  # of those, so many tell which layers are to blame
 
 
 class CalibrationPicture(NamedTuple):
@@ -164,6 +165,9 @@ class _Halves:
                 judge,
                 max_drop=self.max_drop,
                 subset_size=len(self.learnt),
+                advanced_accuracy_restorer_parameters=self.nncf.AdvancedAccuracyRestorerParameters(
+                    ranking_subset_size=min(_RANKED, len(self.judged))
+                ),
                 model_type=self.nncf.ModelType.TRANSFORMER if _has_attention(model) else None,
             )
         setattr(self, "encode" if role == "encoder" else "decode", self._compiled(role))
