@@ -34,7 +34,7 @@ Corners = Sequence[tuple[float, float]]
 """Two opposite corners of a box, (x, y)."""
 
 
-def middle_corners(place: Placement) -> Corners:
+def middle_corners(place: Placement) -> list[tuple[float, float]]:
     """The box around the middle half of a picture, in the prompt frame."""
     height, width = place.source
     return place.to_model([(0.25 * width, 0.25 * height), (0.75 * width, 0.75 * height)])
