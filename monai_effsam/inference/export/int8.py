@@ -1,8 +1,9 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """An exported promptable model in 8-bit arithmetic: NNCF's post-training quantisation of its OpenVINO graphs.
 
-How far the masks move is measured against those of the very graphs in 32 bits, on pictures that the ranges of the
-numbers were not learnt from; where they move too far, NNCF takes the layers back that are to blame.
+What it costs is measured on pictures that the ranges of the numbers were not learnt from: the Dice of masks with their
+labels, or without labels with the masks of the very graphs in 32 bits. Where too much is lost, NNCF takes the layers
+back that are to blame.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.data.placement import apply_spec
-from monai_effsam.data.slices import LabelledSlice
+from monai_effsam.data.slices import LabelledSlice, resized_label
 from monai_effsam.data.views import object_boxes
 from monai_effsam.errors import DataError
 from monai_effsam.inference.prompted import middle_box
 from monai_effsam.inference.runtimes.contract import PromptArrays
 from monai_effsam.inference.runtimes.exported import prompt_tokens
 from monai_effsam.inference.runtimes.quiet_import import import_nncf, import_openvino
-from monai_effsam.specs import ImageSpec, Prompts, spec_of
+from monai_effsam.specs import ImageSpec, Placement, Prompts, spec_of
 
 __all__ = ["CalibrationPicture", "Int8Settings", "calibration_pictures", "mask_agreement", "quantise"]
 
@@ -44,11 +46,13 @@ class CalibrationPicture(NamedTuple):
         image: (1, 3, S, S) float32.
         points: (1, 1, 2, 2) float32, the corners of the box in the prompt frame.
         labels: (1, 1, 2) int64.
+        drawn: (S, S) bool, what is labelled in the box; None where nothing is.
     """
 
     image: NDArray[np.float32]
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
+    drawn: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Int8Settings:
 
     Args:
         pictures: of `calibration_pictures`, of the training data alone; every fourth judges, the others calibrate.
-        max_drop: what the mean Dice of masks in 8 and in 32 bits may lack to 1.
+        max_drop: what the mean Dice may lose, see above.
         decoder: the decoder too.
 
     Raises:
@@ -91,8 +95,18 @@ def calibration_pictures(
         boxes = object_boxes(one.label)
         prompts = Prompts(box=boxes[0]) if boxes else middle_box((one.image.shape[0], one.image.shape[1]))
         points, labels = prompt_tokens(PromptArrays.of(prompts, place), 1)
-        made.append(CalibrationPicture(image[None], points[:, None], labels[:, None]))
+        drawn = _drawn(one.label, place) if boxes else None
+        made.append(CalibrationPicture(image[None], points[:, None], labels[:, None], drawn))
     return made
+
+
+def _drawn(label: NDArray[np.uint8], place: Placement) -> NDArray[np.bool_]:
+    """The first target of a label, in the model's frame."""
+    rows, columns = place.content
+    small = resized_label((label == label[label > 0].min()).astype(np.uint8), (rows, columns))
+    found = np.zeros(place.frame, bool)
+    found[:rows, :columns] = small > 0
+    return found
 
 
 def quantise(graphs: Mapping[str, Sequence[Path]], settings: Int8Settings) -> dict[str, Any]:
@@ -103,8 +117,8 @@ def quantise(graphs: Mapping[str, Sequence[Path]], settings: Int8Settings) -> di
         settings: see there.
 
     Returns:
-        For the manifest: `roles`, how many pictures `calibrated` and how many `judged`, `max_drop`, the mean `dice` of
-        their masks against those in 32 bits, and `tool`.
+        For the manifest: `roles`, how many pictures `calibrated` and how many `judged`, `max_drop`, what the mean Dice
+        of these `lost`, the mean `dice` of their masks with those in 32 bits, and `tool`.
 
     Raises:
         MissingExtraError: nncf or openvino is not installed.
@@ -121,7 +135,8 @@ def quantise(graphs: Mapping[str, Sequence[Path]], settings: Int8Settings) -> di
         "calibrated": len(half.learnt),
         "judged": len(half.judged),
         "max_drop": settings.max_drop,
-        "dice": round(fmean(half.agreements(half.encode, half.decode, range(len(half.judged)))), 4),
+        "lost": round(half.score - fmean(half.scores(half.encode, half.decode)), 4),
+        "dice": round(half.agreement(), 4),
         "tool": f"nncf {half.nncf.__version__}",
     }
 
@@ -136,15 +151,23 @@ class _Halves:
         self.learnt = [one for number, one in enumerate(settings.pictures) if number % _JUDGED]
         self.models = {role: self.core.read_model(files[0]) for role, files in graphs.items()}
         self.encode, self.decode = (self._compiled(role) for role in ("encoder", "decoder"))
-        self.wanted = [_mask(self.encode, self.decode, one) for one in self.judged]
-        if not any(mask.any() for mask in self.wanted):
+        self.full = [_mask(self.encode, self.decode, one) for one in self.judged]
+        if not any(mask.any() for mask in self.full):
             raise DataError(
                 "int8: the model outlines nothing in any picture, expected masks. Give its own data."
             )
+        self.wanted = [_on_grid(one.drawn, mask) for one, mask in zip(self.judged, self.full, strict=True)]
+        self.score = fmean(map(mask_agreement, self.full, self.wanted))
 
-    def agreements(self, encode: Any, decode: Any, numbers: Iterable[int]) -> list[float]:
-        """Dice of the masks of some judged pictures with those in 32 bits."""
-        return [mask_agreement(_mask(encode, decode, self.judged[n]), self.wanted[n]) for n in numbers]
+    def scores(self, encode: Any, decode: Any, numbers: Iterable[int] | None = None) -> list[float]:
+        """Dice of the masks of some judged pictures, or of all, with what they should be."""
+        chosen = range(len(self.judged)) if numbers is None else numbers
+        return [mask_agreement(_mask(encode, decode, self.judged[n]), self.wanted[n]) for n in chosen]
+
+    def agreement(self) -> float:
+        """Mean Dice of the masks as they are now with those in 32 bits."""
+        pairs = zip(self.judged, self.full, strict=True)
+        return fmean(mask_agreement(_mask(self.encode, self.decode, one), mask) for one, mask in pairs)
 
     def quantise(self, role: str) -> None:
         """One graph in 8 bits; what NNCF prints is kept back, its errors are not."""
@@ -152,7 +175,7 @@ class _Halves:
 
         def judge(compiled: Any, numbers: Iterable[int]) -> tuple[float, list[float]]:
             halves = (compiled, self.decode) if role == "encoder" else (self.encode, compiled)
-            each = self.agreements(*halves, numbers)
+            each = self.scores(*halves, numbers)
             return fmean(each), each
 
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -191,6 +214,14 @@ class _Halves:
 
 def _has_attention(model: Any) -> bool:
     return any(node.get_type_name() in ("Softmax", "ScaledDotProductAttention") for node in model.get_ops())
+
+
+def _on_grid(drawn: NDArray[np.bool_] | None, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A label on the grid of a mask, or the mask itself."""
+    if drawn is None:
+        return mask
+    shares = cv2.resize(drawn.astype(np.float32), mask.shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(shares > 0.5)
 
 
 def _mask(encode: Any, decode: Any, one: CalibrationPicture) -> NDArray[np.bool_]:
