@@ -86,10 +86,10 @@ class Teacher:
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.batch = torch.device(device), batch
         self.keep = tuple(name for name in get_args(Kept) if name == EMBEDDING or name in keep)
-        for name in ("logits", "gradient"):
+        for name, words in (("logits", "logits are"), ("gradient", "a gradient is")):
             if name in self.keep and not isinstance(network, PromptableSam):
                 raise UsageError(
-                    f"Teacher: {name} is wanted of a self-prompting model, expected a promptable one."
+                    f"Teacher: {words} wanted of a self-prompting model, expected a promptable one."
                 )
         self.cache: TeacherCache | None = None
 
