@@ -186,7 +186,7 @@ def _prepared(
 
     network, options = build_student(student, teacher.network, args.trunk, args.seed, inherit=args.inherit)
     perceptual = build_perceptual(recipe.perceptual, teacher.network, student.spec, args.vgg)
-    if args.cache:
+    if args.cache and teacher.cache is None:  # of an ablation the runs share it
         limit = None if args.cache_limit is None else int(args.cache_limit * _GIGABYTE)
         teacher.open_cache(args.cache, args.cache_form, limit)
     return Distillation(
