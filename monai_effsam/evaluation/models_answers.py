@@ -54,7 +54,8 @@ def look_at(name: str, segmenter: Segmenter) -> ModelFound:
     sha256 = str(model.card.get("sha256") or sha256_of(model.path))
     network = getattr(model, "network", None)
     family = str(model.card.get("family") or "")
-    run = ModelRun(name, sha256, family, runtime.name, segmenter.device, runtime.threads)
+    runs_in = f"{runtime.name} int8" if "int8" in model.card else runtime.name  # of the same weights
+    run = ModelRun(name, sha256, family, runs_in, segmenter.device, runtime.threads)
     told = model.card.get("cost", {}).get("parameters_m")  # of an exported model
     counted = None if told is None else round(told * 1e6)
     return ModelFound(run, counted if network is None else count_parameters(network))

@@ -29,7 +29,7 @@ class ModelRun(NamedTuple):
         model: its name in the table.
         sha256: of its weights.
         family: of SAM-like weights, whose input they want; empty for models of this package.
-        runtime: `torch`, `onnxruntime` or `openvino`.
+        runtime: `torch`, `onnxruntime`, `openvino` or `openvino int8`.
         device: where it ran.
         threads: CPU threads of the network.
     """

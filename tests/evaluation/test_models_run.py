@@ -12,6 +12,7 @@ import torch
 from monai_effsam.data.sets import read_sets
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
 from monai_effsam.evaluation import ModelsSettings, compare_models, ellipse_in
+from monai_effsam.evaluation.models_answers import look_at
 from monai_effsam.inference import Segmenter
 from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.metrics import dice_score
@@ -346,3 +347,10 @@ def test_a_table_of_a_former_version_is_not_gone_on_with(compare, tmp_path):
     file.write_text("\n".join(",".join(row[:gone] + row[gone + 1 :]) for row in rows))
     with pytest.raises(DataError, match="quality"):
         compare({"one": Filler()}, resume=True)
+
+
+def test_a_model_in_8_bits_is_another_one_than_that_of_the_same_weights(opener):
+    segmenter = opener(Filler())()
+    full = look_at("one", segmenter).run
+    segmenter.model.card["int8"] = {"dice": 0.99}
+    assert look_at("one", segmenter).run == full._replace(runtime="torch int8")
