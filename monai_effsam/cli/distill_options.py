@@ -41,6 +41,7 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     _add_cache_options(parser)
     _add_training_options(parser)
+    _add_term_options(parser)
 
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:
@@ -87,4 +88,37 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teacher-batch", type=int, default=4, metavar="N", help="the teacher's (default: 4)"
+    )
+
+
+def _add_term_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "what the encoder learns", "each term is weighted and told by itself; all need a promptable teacher"
+    )
+    group.add_argument(
+        "--embedding-weight", type=float, default=1.0, metavar="X", help="of the embedding's MSE (default: 1)"
+    )
+    group.add_argument(
+        "--logits",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the mask logits' divergence (default: 0)",
+    )
+    group.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="of the logits (default: 1)"
+    )
+    group.add_argument(
+        "--saliency",
+        default="none",
+        metavar="KIND",
+        help="none (default), activation, grad_cam, input_gradient, rollout (of SAM's ViT) or token",
+    )
+    group.add_argument(
+        "--saliency-weight", type=float, default=0.25, metavar="X", help="of it (default: 0.25)"
+    )
+    group.add_argument(
+        "--ablation",
+        action="store_true",
+        help="distil with all these terms, and without each of them, into folders of --out; a table compares them",
     )

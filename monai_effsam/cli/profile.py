@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_effsam.cli.common import add_options, print_json
+from monai_effsam.cli.common import add_options, parse_batches, print_json
 from monai_effsam.cli.model_options import add_model_options, check_model_options, open_segmenter
 from monai_effsam.cli.profile_table import add_table_options, profile_table
 from monai_effsam.cli.segment import parse_prompts
@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="passes over all inputs that count (default: 5)"
+    )
+    parser.add_argument(
+        "--batches",
+        metavar="N,N",
+        help="also how many pictures a second the encoder takes, N at once, as in 1,16",
     )
     parser.add_argument(
         "--reference",
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.space or args.references or args.check is not None or args.clock:
         raise UsageError("--space, --references, --check and --clock: need a table. Give --table FILE.")
     model = check_model_options(args)
+    batches = parse_batches(args.batches)
     prompts = parse_prompts(args.box, ())
     if args.modality is None and told_of(model).promptable is False:
         raise UsageError("--modality: is missing, expected that of every input. Give --modality.")
@@ -85,6 +91,10 @@ def run(args: argparse.Namespace) -> int:
 
     times = profile_pictures(segmenter, sources, args.modality, prompts=prompts or None, rounds=args.rounds)
     report = _report(segmenter, medians(times), opened, pictures=len(sources), rounds=args.rounds)
+    if batches:
+        from monai_effsam.inference.throughput import encoder_rates
+
+        report["images_s"] = encoder_rates({"": segmenter.runtime}, batches, rounds=args.rounds)[""]
     if args.reference:
         from monai_effsam.inference.reference import compare_with_lite_medsam
 
@@ -106,7 +116,7 @@ def _every_runtime(args: argparse.Namespace, model: Path) -> int:
         raise UsageError(
             "--every-runtime: exports the model itself. Give no --runtime, and no exported model."
         )
-    given = {"--modality": args.modality, "--box": args.box}
+    given = {"--modality": args.modality, "--box": args.box, "--batches": args.batches}
     options = [word for name, value in given.items() if value for word in (name, value)]
     found = profile_runtimes(
         model, args.inputs, options, family=args.family, threads=args.threads, rounds=args.rounds
@@ -155,6 +165,10 @@ def _text(report: dict[str, Any]) -> str:
     ]
     lines += [f"{name:<10}{ms:>9.1f} ms {ms / total:>6.0%}" for name, ms in stages.items()]
     lines += [f"{'total':<10}{total:>9.1f} ms   a picture"]
+    lines += [
+        f"encoder, {size} at once: {rate:.1f} pictures a second"
+        for size, rate in report.get("images_s", {}).items()
+    ]
     if against := report.get("reference"):
         lines += ["beside LiteMedSAM, turn by turn"]
         lines += [f"{name:<48}{form.format(against[key]):>8}" for key, name, form in AGAINST]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_effsam.data.distilling import ViewBatch
+from monai_effsam.engines.distilling_terms import DistillationTerms, watched_encoder
 from monai_effsam.losses import EmbeddingMseLoss
 from monai_effsam.networks.encoders import ImageEncoder
 
@@ -37,7 +38,7 @@ class TermBalance(nn.Module):
 
 
 class DistillationStep(nn.Module):
-    """Encoder and losses as one module: MSE + lambda x perceptual.
+    """Encoder and losses as one module: MSE + lambda x perceptual, and logits and saliency where they are wanted.
 
     "Efficient Knowledge Distillation of SAM for Medical Image Segmentation", arXiv 2501.16740, states both terms and
     neither lambda nor the features. Their ratio depends on the features, so by default lambda is set on the first
@@ -48,6 +49,8 @@ class DistillationStep(nn.Module):
         perceptual: (ours, theirs, batch) -> scalar, of `build_perceptual`; None for MSE alone.
         weight: lambda; None to set it on the first batch.
         mse: (ours, theirs, valid) -> scalar, the first term.
+        mse_weight: of the first term; 0 leaves it to be told only.
+        terms: logits and saliency, of `build_terms`.
     """
 
     def __init__(
@@ -56,10 +59,13 @@ class DistillationStep(nn.Module):
         perceptual: nn.Module | None = None,
         weight: float | None = None,
         mse: nn.Module | None = None,
+        *,
+        mse_weight: float = 1.0,
+        terms: DistillationTerms | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.perceptual = encoder, perceptual
-        self.mse = mse or EmbeddingMseLoss()
+        self.mse, self.mse_weight, self.terms = mse or EmbeddingMseLoss(), mse_weight, terms
         self.balance = TermBalance(weight)
 
     def train(self, mode: bool = True) -> DistillationStep:
@@ -70,17 +76,19 @@ class DistillationStep(nn.Module):
         return self
 
     def forward(self, batch: ViewBatch, step: int) -> dict[str, Tensor]:
-        """Loss terms of a batch, both raw; `loss` is what to minimise."""
-        ours = self.encoder(batch.image, batch.modality).embedding
-        mse = self.mse(ours, batch.target, batch.valid)
-        if self.perceptual is None:
-            return {"loss": mse, "mse": mse.detach()}
-        perceptual = self.perceptual(ours, batch.target, batch)
-        return {
-            "loss": mse + self.balance(mse, perceptual) * perceptual,
-            "mse": mse.detach(),
-            "perceptual": perceptual.detach(),
-        }
+        """Loss terms of a batch, all raw; `loss` is what to minimise."""
+        seen = watched_encoder(self.encoder, batch, "none" if self.terms is None else self.terms.saliency)
+        mse = self.mse(seen.embedding, batch.target, batch.valid)
+        loss, told = self.mse_weight * mse, {"mse": mse.detach()}
+        if self.perceptual is not None:
+            perceptual = self.perceptual(seen.embedding, batch.target, batch)
+            loss = loss + self.balance(mse, perceptual) * perceptual
+            told["perceptual"] = perceptual.detach()
+        if self.terms is not None:
+            for name, value in self.terms(seen, batch).items():
+                loss = loss + self.terms.weights[name] * value
+                told[name] = value.detach()
+        return {"loss": loss, **told}
 
 
 @torch.no_grad()

@@ -25,6 +25,11 @@ class DistillationRecipe:
         stages: `encoder` learns the teacher's embeddings, `decoder` is tuned on labels, `joint` trains all on labels.
         perceptual: of the first stage, see `build_perceptual`.
         weight: of the perceptual term; None to let the first batch set it.
+        embedding: weight of the embedding's mean squared error, in the first stage.
+        logits: weight of the mask logits' divergence there.
+        temperature: of the logits.
+        saliency: what the student's is, see `distilling_terms.Saliency`.
+        saliency_weight: of it.
         inherit: the student's encoder starts from the teacher's.
         decoder_first: tune the decoder on the teacher's embeddings rather than the student's.
         views: number of views of each picture.
@@ -49,6 +54,11 @@ class DistillationRecipe:
     stages: tuple[StageName, ...] = ("encoder",)
     perceptual: str = "pyramid"
     weight: float | None = None
+    embedding: float = 1.0
+    logits: float = 0.0
+    temperature: float = 1.0
+    saliency: str = "none"
+    saliency_weight: float = 0.25
     inherit: bool = False
     decoder_first: bool = False
     views: int = 4

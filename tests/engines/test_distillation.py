@@ -9,7 +9,7 @@ from torch import nn
 
 from monai_effsam.data.distilling import ViewBatch
 from monai_effsam.engines.distillation import DistillationStep, TermBalance, embedding_errors
-from monai_effsam.engines.perceptual import _boxes, build_perceptual
+from monai_effsam.engines.perceptual import build_perceptual, label_boxes
 from monai_effsam.engines.teacher import load_teacher
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.networks.encoders import Encoded, build_encoder
@@ -144,8 +144,8 @@ def test_masks_are_those_of_the_teachers_decoder(teacher, vgg):
     found = inner.decode(Encoded(one.target), boxes=boxes)
     theirs = teacher.decode(Encoded(one.target), boxes=boxes)
     torch.testing.assert_close(found.mask_logits, theirs.mask_logits)
-    assert _boxes(one.label, 64).tolist() == boxes[:, 0].tolist()
-    assert _boxes(one.label[:, :0], 64).tolist() == [[16.0, 16.0, 48.0, 48.0]] * 2
+    assert label_boxes(one.label, 64).tolist() == boxes[:, 0].tolist()
+    assert label_boxes(one.label[:, :0], 64).tolist() == [[16.0, 16.0, 48.0, 48.0]] * 2
 
 
 def test_masks_can_be_compared_without_labels(teacher, vgg):
