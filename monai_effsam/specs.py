@@ -16,6 +16,7 @@ from monai_effsam.errors import SpecError, UsageError
 
 __all__ = [
     "ANY_MODALITY",
+    "CLASSIFIER",
     "PROMPTABLE",
     "SELF_PROMPTING",
     "ImageSpec",
@@ -31,6 +32,9 @@ __all__ = [
 
 SELF_PROMPTING, PROMPTABLE = "self_prompting", "promptable"
 """Kinds of models, as their files tell: one outlines its targets by itself, the other what it is prompted for."""
+
+CLASSIFIER = "classifier"
+"""Kind of a model that names what it is shown and outlines nothing."""
 
 ANY_MODALITY = ""
 """Under this stands the `ImageSpec` of every modality that a promptable model has no own one for."""

@@ -135,6 +135,49 @@ def tiny_exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return export_model(load_model(tiny_model), tmp_path_factory.mktemp("export") / "tiny")
 
 
+ROUTER_CARD = {
+    "specs": {"": {"size": 32, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "stride": 32}},
+    "classes": ["endoscopy", "ultrasound", "dermoscopy", "xray", "fundus", "ct", "mr", "unknown"],
+    "calibration": {"temperature": 1.0, "threshold": 0.5, "recall": 0.99, "pictures": 9},
+    "recipe": {"left_out": ["scans"]},
+    "parameters": 9,
+}
+
+
+@pytest.fixture
+def bright_router() -> Any:
+    """A router that can be checked by hand: dark is CT, bright X-ray, what lies between unknown."""
+    import numpy as np
+
+    from monai_effsam.inference.router import ModalityRouter
+
+    def run(images: Any) -> Any:
+        level = images.mean((1, 2, 3))
+        logits = np.full((len(level), 8), -9.0, np.float32)
+        logits[:, 5], logits[:, 3], logits[:, 7] = 20 * (0.3 - level), 20 * (level - 0.7), 0
+        return logits
+
+    return ModalityRouter(run, dict(ROUTER_CARD), "torch")
+
+
+@pytest.fixture(scope="session")
+def tiny_router(scatter: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small random router."""
+    import torch
+
+    from monai_effsam.checkpoints.classifier_file import build_classifier, save_classifier
+    from monai_effsam.specs import ImageSpec
+
+    torch.manual_seed(0)
+    options = {"size": {"widths": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "head_channels": 8}}
+    network = scatter(build_classifier(options, 8))
+    spec = ImageSpec(32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), stride=32)
+    folder = tmp_path_factory.mktemp("router")
+    more = {key: ROUTER_CARD[key] for key in ("calibration", "recipe", "parameters")}
+    save_classifier(folder / "model.pt", network, spec, options, ROUTER_CARD["classes"], more)
+    return folder
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run."""
     if item.get_closest_marker("data") and not SHARED.is_dir():

@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="pictures, volumes, folders, DICOM series folders",
     )
-    parser.add_argument("--modality", metavar="NAME", help="of every input; DICOM files may tell theirs")
+    parser.add_argument(
+        "--modality", metavar="NAME", help="of every input; DICOM files may tell theirs, others are looked at"
+    )
     parser.add_argument(
         "--target", action="append", default=[], metavar="NAME", help="outline this one only; may be repeated"
     )

@@ -10,13 +10,25 @@ from pathlib import Path
 import monai_effsam
 from monai_effsam.errors import UsageError, WeightsError
 from monai_effsam.inference.runtimes.exported import MANIFEST_NAME, kind_of
-from monai_effsam.specs import PROMPTABLE
+from monai_effsam.specs import CLASSIFIER, PROMPTABLE
 from monai_effsam.targets import TARGETS, Target, targets_from_json
 
-__all__ = ["DEFAULT_MODEL", "ModelTold", "default_model_path", "find_model_path", "shipped_models", "told_of"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ROUTER",
+    "ModelTold",
+    "default_model_path",
+    "find_model_path",
+    "router_path",
+    "shipped_models",
+    "told_of",
+]
 
 DEFAULT_MODEL = "esp_medsam"
 """Name of the bundle that is used where none is named."""
+
+ROUTER = "tic_classifier"
+"""Name of the bundle that tells modalities apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +45,35 @@ class ModelTold:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Bundles with a model, inside the installed package or beside it in a checkout: name -> folder."""
+    """Bundles with a model that outlines, inside the installed package or beside it in a checkout: name -> folder."""
     found: dict[str, Path] = {}
     for place in _places():
         for model in sorted(place.glob("*/models/model.pt")):
-            found.setdefault(model.parents[1].name, model.parents[1])
+            if not _names_only(model.with_suffix(".json")):
+                found.setdefault(model.parents[1].name, model.parents[1])
     return found
+
+
+def router_path() -> Path:
+    """The folder of the bundle that tells modalities apart.
+
+    Raises:
+        WeightsError: it is missing.
+    """
+    for place in _places():
+        if (place / ROUTER / "models" / "model.json").is_file():
+            return place / ROUTER
+    raise WeightsError(
+        f"{_places()[-1] / ROUTER}: the router that ships is missing. Install the package again."
+    )
+
+
+def _names_only(card: Path) -> bool:
+    """Whether a model names what it is shown and outlines nothing."""
+    try:
+        return f'"kind": "{CLASSIFIER}"' in card.read_text(encoding="utf-8")[:200]
+    except (OSError, UnicodeDecodeError):
+        return False  # loading the model will say what is wrong with its card
 
 
 def default_model_path() -> Path:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 from monai_effsam.data.io import CT_WINDOWS, Source, find_inputs, output_paths, read_image
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
 from monai_effsam.inference.dicom_seg import check_sources
+from monai_effsam.inference.modality import can_look, routed_modality, told_modality, unknown_modality
 from monai_effsam.inference.results import RESULTS_NAME, read_results
 from monai_effsam.inference.runtimes.contract import known_modalities
 from monai_effsam.specs import Prompts
 from monai_effsam.targets import TARGETS, Target, check_modality, find_targets, prompted_target, targets_of
 
-__all__ = ["Job", "Plan", "Request", "make_plan", "unknown_modality"]
+__all__ = ["Job", "Plan", "Request", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Request:
     Args:
         inputs: files, folders and DICOM series folders.
         out: output folder; made if it is missing.
-        modality: of every input; None takes what DICOM attributes tell.
+        modality: of every input; None takes what DICOM attributes tell, or else the router.
         targets: names of the targets wanted; none means all of the modality.
         prompts: points and box in source pixels, for a single picture.
         overwrite: replace outputs that exist.
@@ -99,7 +100,7 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS, *, promptable
     if request.prompts:
         _check_prompts(request, sources, None if promptable else table)
     elif not promptable and request.modality is None and all(s.kind != "dicom" for s in sources):
-        raise UsageError(unknown_modality("modality", known_modalities(table)))
+        _check_looks(request, sources, known_modalities(table))
     if request.out.exists() and not request.out.is_dir():
         raise UsageError(f"{request.out}: is a file, expected a folder. Choose another -o.")
     jobs = _labelled(sources)
@@ -109,11 +110,6 @@ def make_plan(request: Request, table: Sequence[Target] = TARGETS, *, promptable
     if not (request.overwrite or request.resume):
         _check_new(jobs, request)
     return Plan(request, open_jobs, len(jobs) - len(open_jobs))
-
-
-def unknown_modality(where: str, known: Iterable[str]) -> str:
-    """The sentence for an input whose modality nobody told."""
-    return f"{where}: modality is unknown, expected one of {', '.join(known)}. Give --modality."
 
 
 def _check_names(request: Request, table: Sequence[Target]) -> None:
@@ -149,12 +145,25 @@ def _check_prompts(request: Request, sources: Sequence[Source], table: Sequence[
         )
     request.prompts.check_inside(image.size)
     if table is not None:
-        _check_one_target(request, request.modality or image.modality, sources[0].path, table)
+        told = told_modality(image, request.modality)
+        if told.modality is None:
+            told = routed_modality(image, str(sources[0].path), known_modalities(table))
+        _check_one_target(request, str(told.modality), table)
 
 
-def _check_one_target(request: Request, modality: str | None, path: Path, table: Sequence[Target]) -> None:
-    if modality is None:
-        raise UsageError(unknown_modality(str(path), known_modalities(table)))
+def _check_looks(request: Request, sources: Sequence[Source], known: Sequence[str]) -> None:
+    """Refuse files that tell no modality where no router ships, or a single picture that looks like none known."""
+    if not can_look():
+        raise UsageError(unknown_modality("modality", known))
+    if len(sources) == 1 and sources[0].kind == "raster":
+        try:
+            image = read_image(sources[0])
+        except DataError:
+            return  # the run itself reports it
+        routed_modality(image, str(sources[0].path), known)
+
+
+def _check_one_target(request: Request, modality: str, table: Sequence[Target]) -> None:
     own = targets_of(modality, table)
     chosen = find_targets(request.targets, modality, table) or own
     if len(chosen) != 1:

@@ -18,7 +18,8 @@ from monai_effsam.data.io import Image, output_paths, read_image, write_mask, wr
 from monai_effsam.errors import DataError, EffsamError, UsageError
 from monai_effsam.inference.answers import Segmentation
 from monai_effsam.inference.dicom_seg import algorithm_of, write_seg
-from monai_effsam.inference.plan import Job, Plan, Request, unknown_modality
+from monai_effsam.inference.modality import routed_modality, told_modality
+from monai_effsam.inference.plan import Job, Plan, Request
 from monai_effsam.inference.results import ResultsFile, make_record
 from monai_effsam.inference.runtimes.contract import unprompted
 from monai_effsam.inference.segmenter import Segmenter
@@ -176,14 +177,11 @@ def _read(job: Job, plan: Plan, segmenter: Segmenter, budget: _Budget) -> _Work:
         asked = plan.request.modality
         image = read_image(job.source, ct_window=plan.request.ct_window, modality=asked)
         budget.add(image.slices.nbytes)
-        work.image, work.notes = image, image.notes
-        work.modality, work.modality_source = (asked, "caller") if asked else (image.modality, "dicom")
-        if work.modality is None:
-            work.modality_source = None
-            if not segmenter.promptable:
-                raise DataError(unknown_modality(job.label, segmenter.modalities))
-        elif image.modality is not None and image.modality != work.modality:
-            work.notes += (f"modality {work.modality} was given, the DICOM attributes tell {image.modality}",)
+        told = told_modality(image, asked)
+        if told.modality is None and not segmenter.promptable:
+            told = routed_modality(image, job.label, segmenter.modalities)
+        work.image, work.notes = image, image.notes + told.notes
+        work.modality, work.modality_source = told.modality, told.source
     work.ms = {"read": (time.perf_counter() - start) * 1000}
     return work
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_effsam.data.io import Image
+from monai_effsam.inference.modality import ToldModality
 from monai_effsam.labelling.images import OpenedImage
 
 __all__ = ["LabellingAnswer", "seconds_of"]
@@ -26,6 +27,7 @@ class LabellingAnswer:
         values: name -> value of the classes that the mask shows, in ascending order.
         quality: name -> the model's own estimate of IoU, 0..1, also of targets that were looked for and not found.
         seconds: time spent, by stage.
+        told: the modality that the model was told, and by whom.
     """
 
     opened: OpenedImage
@@ -33,6 +35,7 @@ class LabellingAnswer:
     values: dict[str, int]
     quality: dict[str, float]
     seconds: dict[str, float]
+    told: ToldModality
 
     @property
     def image(self) -> Image:

@@ -13,6 +13,7 @@ from typing import Any
 from monai_effsam.data.io import Image, read_image
 from monai_effsam.errors import DataError
 from monai_effsam.inference.embedding_cache import embedding_key
+from monai_effsam.inference.modality import ToldModality, looks_like
 from monai_effsam.labelling.geometry import StoredGrid, across, stored_grid
 from monai_effsam.specs import ImageSpec
 
@@ -41,6 +42,11 @@ class OpenedImage:
         """Itself, cut across the last axis of the file: the slices of a viewer's 2D tools."""
         cut = across(self.image)
         return self if cut is self.image else OpenedImage(cut)
+
+    @cached_property
+    def looks_like(self) -> ToldModality:
+        """What the router makes of it; no modality where it looks like none, or no router ships."""
+        return looks_like(self.image)
 
     def key(self, index: int, identity: str, spec: ImageSpec, modality: str | None) -> str:
         """`embedding_key` of a slice; pixels are hashed once."""

@@ -127,11 +127,10 @@ class LearningLoop:
         model = self.service.model
         opened = self.service.shelf.open(path, self.modality)
         told = (opened.image.modality, self.modality)
-        modality = next((name for name in told if name in model.segmenter.modalities), None)
-        if modality is None:
-            raise DataError(
-                f"{path.name}: modality is unknown, expected one of {model.segmenter.modalities}. Name it."
-            )
+        known = model.segmenter.modalities
+        modality = next((name for name in told if name in known), None) or opened.looks_like.modality
+        if modality is None or modality not in known:
+            raise DataError(f"{path.name}: modality is unknown, expected one of {', '.join(known)}. Name it.")
 
         def encode(image: Image, index: int, modality: str) -> Encoding:
             spec = spec_of(model.segmenter.model.specs, modality)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_effsam.inference.modality import ToldModality
 from monai_effsam.inference.propagation import SliceOutline
 from monai_effsam.labelling.answers import LabellingAnswer, seconds_of
 from monai_effsam.labelling.images import OpenedImage
@@ -26,7 +27,7 @@ class PromptedImage:
         desk: encodes and decodes.
         model: that answers.
         opened: image, cut as the prompts are about it.
-        modality: as the model is told.
+        told: the modality that the model is told, and by whom.
         label: what the user calls the object.
         ms: time spent, by stage [ms].
     """
@@ -34,14 +35,14 @@ class PromptedImage:
     desk: EncodingDesk
     model: ServedModel
     opened: OpenedImage
-    modality: str | None
+    told: ToldModality
     label: str | None
     ms: dict[str, float]
     _named: list[Target] = field(default_factory=list)
 
     def outline(self, index: int, prompts: Prompts) -> SliceOutline:
         """What a prompt shows in one slice."""
-        encoding = self.desk.encoding(self.model, self.opened, index, self.modality, self.ms)
+        encoding = self.desk.encoding(self.model, self.opened, index, self.told.modality, self.ms)
         part = self.desk.decoding(self.model, encoding, self.ms, targets=self._targets(), prompts=prompts)
         self._named[:] = part.targets
         return SliceOutline(part.mask[0] > 0, float(part.quality[0, 0]), float(part.presence[0, 0]))
@@ -61,11 +62,14 @@ class PromptedImage:
             {name: 1} if mask.any() else {},
             {} if quality is None else {name: round(quality, 4)},
             seconds_of(self.ms, start),
+            self.told,
         )
 
     def _targets(self) -> tuple[str, ...] | None:
         """The model's target of the label, if it has one; a self-prompting model outlines nothing else."""
-        table = [t.name for t in self.model.segmenter.model.targets if self.modality in (None, t.modality)]
+        table = [
+            t.name for t in self.model.segmenter.model.targets if self.told.modality in (None, t.modality)
+        ]
         if self.label in table:
             return (self.label,)
         return None if self.model.segmenter.promptable else tuple(table[:1])

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_effsam.data.io import Image
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.inference.answers import Decoding, results_of
 from monai_effsam.inference.embedding_cache import EmbeddingCache
+from monai_effsam.inference.modality import ToldModality, unknown_modality
 from monai_effsam.inference.model_path import default_model_path, shipped_models
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.labelling.ahead import WorkAhead
 from monai_effsam.labelling.answers import LabellingAnswer, seconds_of
 from monai_effsam.labelling.following import outline_volume
-from monai_effsam.labelling.images import ImageShelf
+from monai_effsam.labelling.images import ImageShelf, OpenedImage
 from monai_effsam.labelling.models import EncodingDesk, ServedModel
 from monai_effsam.labelling.prompted_image import PromptedImage
 from monai_effsam.labelling.prompting import prompts_of, slice_of
@@ -44,7 +44,7 @@ class LabellingService:
     Args:
         model: self-prompting model: a path, or a segmenter that is open; None for the one that ships.
         prompted_model: the model for clicks and boxes; None for the one that ships.
-        modality: of images that do not tell theirs.
+        modality: of images that do not tell theirs; None lets the router look at them.
         targets: names of those that are labelled here; all by default. A modality of which none is named keeps all.
         cache: of encodings; None for one in memory.
         shelf: of images; None for one of the usual size.
@@ -133,24 +133,26 @@ class LabellingService:
 
         Args:
             path: of the image.
-            modality: what the store knows; a DICOM file's own word comes first, this service's last.
+            modality: what the store knows; a DICOM file's own word comes first, then this, then this service's, and
+                what the picture looks like last.
             targets: names of those wanted, of all that are labelled here by default.
 
         Raises:
             DataError: the image cannot be read.
             UnknownNameError: no such modality or target.
-            UsageError: nobody knows the modality, or a target is of another.
+            UsageError: nobody knows the modality and the picture looks like none, or a target is of another.
         """
         start = time.perf_counter()
         model = self._automatic
         opened = self.shelf.open(path, modality or self.modality)
-        image, known = opened.image, self._modality_of(model, opened.image, modality)
+        image, told = opened.image, self._told(model, opened, modality)
+        known = told.modality
         ms = {"read": (time.perf_counter() - start) * 1000}
         if known is None:
-            raise UsageError(
-                f"{image.name}: modality is unknown, expected one of {', '.join(model.segmenter.modalities)}. "
-                "Start the server with --modality."
+            words = unknown_modality(
+                image.name, model.segmenter.modalities, "the picture looks like none of them"
             )
+            raise UsageError(words.replace("Give --modality.", "Start the server with --modality."))
         if targets is None:
             targets = [t.name for t in narrowed_targets(known, self.wanted, model.segmenter.model.targets)]
         mask = np.zeros((len(image), *image.size), np.uint8)
@@ -166,6 +168,7 @@ class LabellingService:
             {result.name: result.value for result in sorted(found, key=lambda r: r.value) if result.found},
             {result.name: round(result.quality, 4) for result in found},
             seconds_of(ms, start),
+            told,
         )
 
     def prompted_2d(
@@ -215,13 +218,13 @@ class LabellingService:
         opened = self.shelf.open(path, modality or self.modality)
         opened = opened.along_k if along_k else opened
         model, other = self._prompted, self._automatic
-        known = self._modality_of(model, opened.image, modality)
-        if label is not None and not _knows(model, known, label):
-            elsewhere = self._modality_of(other, opened.image, modality)
-            if elsewhere is not None and _knows(other, elsewhere, label):
-                model, known = other, elsewhere
+        told = self._told(model, opened, modality)
+        if label is not None and not _knows(model, told.modality, label):
+            elsewhere = self._told(other, opened, modality)
+            if elsewhere.modality is not None and _knows(other, elsewhere.modality, label):
+                model, told = other, elsewhere
         ms = {"read": (time.perf_counter() - start) * 1000}
-        return PromptedImage(self._desk, model, opened, known, label, ms)
+        return PromptedImage(self._desk, model, opened, told, label, ms)
 
     def prepare(self, path: Path | Callable[[], Path], *, modality: str | None = None) -> None:
         """Encode an image that will be asked for soon, in the background, for masks without clicks and for clicks.
@@ -236,7 +239,7 @@ class LabellingService:
         def steps() -> Iterator[None]:
             opened = self.shelf.open(path() if callable(path) else path, modality or self.modality)
             for model in (self._automatic, self._prompted):
-                known = self._modality_of(model, opened.image, modality)
+                known = self._told(model, opened, modality).modality
                 if known is None and not model.segmenter.promptable:
                     continue
                 for index in range(len(opened.image)):
@@ -262,10 +265,17 @@ class LabellingService:
         """End the background thread."""
         self._ahead.close()
 
-    def _modality_of(self, model: ServedModel, image: Image, modality: str | None) -> str | None:
-        """What the file says, else the store, else whoever started the server; only what the model knows."""
-        told = (image.modality, modality, self.modality)
-        return next((name for name in told if name in model.segmenter.modalities), None)
+    def _told(self, model: ServedModel, opened: OpenedImage, modality: str | None) -> ToldModality:
+        """What the file says, else the store, else whoever started the server; only what the model knows.
+
+        A model that needs a modality gets what the picture looks like, if nobody says.
+        """
+        known = model.segmenter.modalities
+        for name, source in ((opened.image.modality, "dicom"), (modality or self.modality, "caller")):
+            if name is not None and name in known:
+                return ToldModality(name, source)
+        looks = ToldModality(None) if model.segmenter.promptable else opened.looks_like
+        return looks if looks.modality in known else ToldModality(None)
 
 
 def _knows(model: ServedModel, modality: str | None, label: str) -> bool:

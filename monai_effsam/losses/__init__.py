@@ -2,6 +2,7 @@
 """Losses in MONAI's shape: `loss(input, target)`, tensors in and out. A new one is a file here and a line below."""
 
 from monai_effsam.losses.bernoulli_kl import BernoulliKlLoss
+from monai_effsam.losses.class_kl import ClassKlLoss
 from monai_effsam.losses.embedding_mse import EmbeddingMseLoss
 from monai_effsam.losses.embedding_perceptual import (
     EmbeddingPerceptualLoss,
@@ -17,6 +18,7 @@ from monai_effsam.losses.self_prompting import SelfPromptingLoss, SelfPromptingT
 
 __all__ = [
     "BernoulliKlLoss",
+    "ClassKlLoss",
     "EmbeddingMseLoss",
     "EmbeddingPerceptualLoss",
     "MaskedPerceptualLoss",

@@ -8,6 +8,7 @@ from monai_effsam.metrics.average_precision import (
     match_masks,
 )
 from monai_effsam.metrics.calibration import ReliabilityBin, calibration_error, reliability
+from monai_effsam.metrics.classification import ClassScores, class_scores
 from monai_effsam.metrics.complexity import count_macs, count_parameters
 from monai_effsam.metrics.overlap import dice_score, iou_score, precision_score, recall_score
 from monai_effsam.metrics.statistics import (
@@ -18,10 +19,12 @@ from monai_effsam.metrics.statistics import (
     paired_difference,
     paired_p_value,
     spread_of,
+    student_interval,
 )
 from monai_effsam.metrics.surface import SurfaceScore, surface_score
 
 __all__ = [
+    "ClassScores",
     "FoundObjects",
     "MaskPrecision",
     "PairedDifference",
@@ -31,6 +34,7 @@ __all__ = [
     "average_precision",
     "bootstrap_interval",
     "calibration_error",
+    "class_scores",
     "count_macs",
     "count_parameters",
     "dice_score",
@@ -43,5 +47,6 @@ __all__ = [
     "recall_score",
     "reliability",
     "spread_of",
+    "student_interval",
     "surface_score",
 ]

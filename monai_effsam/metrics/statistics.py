@@ -19,6 +19,7 @@ __all__ = [
     "paired_difference",
     "paired_p_value",
     "spread_of",
+    "student_interval",
 ]
 
 
@@ -244,3 +245,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(value) for value in corrected]
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Mean of a few values, such as one a seed, and half of its interval after Student.
+
+    Args:
+        values: at least one; of one the half is not known, NaN.
+        level: coverage, 0..1.
+
+    Raises:
+        ShapeError: no value.
+    """
+    if not len(values):
+        raise ShapeError("student_interval: no value, expected at least one. Measure first.")
+    from scipy.stats import t  # here, as it takes most of a second to load
+
+    x = np.asarray(values, float)
+    if len(x) < 2:
+        return float(x.mean()), float("nan")
+    return float(x.mean()), float(t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))

@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": LEAVES | {"networks", "metrics", "data", "checkpoints", "inference", "reports"},
     "engines": LEAVES | BELOW_ENGINES,
     "labelling": LEAVES | BELOW_LABELLING,
+    "studies": LEAVES | BELOW_LABELLING,
     "cli": LEAVES | BELOW_LABELLING | {"labelling"},
 }
 """Room -> rooms that it may import, itself aside. A new room needs a row, here and in the README."""

@@ -19,6 +19,13 @@ from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import TARGETS, targets_of
 
+
+@pytest.fixture(autouse=True)
+def no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody's pictures look like is asked only where a test brings a router."""
+    monkeypatch.setattr("monai_effsam.inference.modality.shipped_router", lambda: None)
+
+
 SPEC = ImageSpec(size=64, resize="longest", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), stride=16)
 
 

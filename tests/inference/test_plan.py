@@ -4,6 +4,8 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from monai_effsam.errors import UnknownNameError, UsageError, WeightsError
@@ -49,6 +51,28 @@ def test_a_wrong_request_is_refused(picture, tmp_path, options, error, text):
     with pytest.raises(error, match=text):
         make_plan(request(picture(), out=tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def looked_at(monkeypatch, bright_router):
+    """Files that tell no modality are looked at: dark is CT, bright X-ray, grey unknown."""
+    monkeypatch.setattr("monai_effsam.inference.modality.shipped_router", lambda: bright_router)
+
+
+def test_one_picture_that_looks_like_none_is_refused_at_once(picture, tmp_path, looked_at):
+    dull = picture("b.png")
+    cv2.imwrite(str(dull), np.full((20, 20), 128, np.uint8))
+    with pytest.raises(UsageError, match=r"b\.png: modality is unknown, .*looks like none.*Give --modality"):
+        make_plan(request(dull, out=tmp_path / "out", modality=None))
+    assert len(make_plan(request(picture(), dull, out=tmp_path / "out", modality=None)).jobs) == 2
+    assert len(make_plan(request(picture(), out=tmp_path / "out", modality=None)).jobs) == 1
+
+
+def test_a_prompt_gets_the_targets_of_what_the_picture_looks_like(picture, tmp_path, looked_at):
+    wanted = {"out": tmp_path / "out", "modality": None, "prompts": BOX}
+    with pytest.raises(UsageError, match="targets of ct are asked for"):
+        make_plan(request(picture(), **wanted))
+    assert make_plan(request(picture(), **wanted, targets=("liver",))).jobs
 
 
 def test_a_prompt_with_one_target_is_fine(picture, tmp_path):

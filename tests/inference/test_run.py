@@ -112,6 +112,21 @@ def test_a_modality_nobody_told_is_an_error_of_that_file(picture, segmenter, tmp
     assert (second["modality"], second["modality_source"]) == ("ultrasound", "dicom")
 
 
+def test_a_modality_nobody_told_is_what_the_picture_looks_like(
+    picture, segmenter, tmp_path, lines, monkeypatch, bright_router
+):
+    monkeypatch.setattr("monai_effsam.inference.modality.shipped_router", lambda: bright_router)
+    cv2.imwrite(str(picture("b.png")), np.full((20, 20), 128, np.uint8))
+    plan = make_plan(Request((picture("a.png"), tmp_path / "in" / "b.png"), tmp_path / "out"))
+    outcomes = run_plan(plan, segmenter)
+    assert outcomes[0].error is None
+    assert outcomes[1].error.endswith("the picture looks like none that is known. Give --modality.")
+    first, second = lines(tmp_path / "out")
+    assert (first["modality"], first["modality_source"]) == ("ct", "router")
+    assert first["notes"][0].startswith("looks like ct, ")
+    assert (second["modality"], second["modality_source"]) == (None, None)
+
+
 def test_a_caller_who_contradicts_the_file_wins_and_is_noted(go, picture, monkeypatch):
     monkeypatch.setattr(run_module, "read_image", _with_modality(run_module.read_image, {"a.png": "ct"}))
     (outcome,) = go(picture("a.png"))

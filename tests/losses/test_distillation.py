@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from monai_effsam.errors import ShapeError
 from monai_effsam.losses import (
     BernoulliKlLoss,
+    ClassKlLoss,
     EmbeddingMseLoss,
     EmbeddingPerceptualLoss,
     MaskedPerceptualLoss,
@@ -46,6 +47,7 @@ LOSSES = {
     "pyramid": (EmbeddingPerceptualLoss(pyramid()), (2, 6, 4, 4)),
     "projected": (EmbeddingPerceptualLoss(image_network(), (1.0, 0.5)), (2, 6, 4, 4)),
     "kl": (BernoulliKlLoss(2.0), (2, 3, 5, 5)),
+    "class_kl": (ClassKlLoss(2.0), (4, 5)),
     "quality": (QualityMseLoss(), (2, 3)),
     "saliency": (SaliencyTransferLoss(), (2, 5, 5)),
     "saliency_kl": (SaliencyTransferLoss("kl", 2.0), (2, 5, 5)),

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from monai_effsam.errors import ShapeError
-from monai_effsam.metrics import bootstrap_interval, holm, paired_difference, paired_p_value, spread_of
+from monai_effsam.metrics import (
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    paired_p_value,
+    spread_of,
+    student_interval,
+)
 
 
 def test_spread_of_five_scores():
@@ -111,3 +118,12 @@ def test_holm_on_paper():
     assert holm([0.7, 0.4]) == [0.8, 0.8]
     assert holm([0.9, 0.8, 0.7]) == [1, 1, 1]
     assert holm([]) == []
+
+
+def test_student_on_paper():
+    mean, half = student_interval([1.0, 2.0, 3.0])
+    assert (mean, half) == (2.0, pytest.approx(4.30265 / 3**0.5, abs=1e-4))
+    assert student_interval([5.0])[0] == 5.0
+    assert np.isnan(student_interval([5.0])[1])
+    with pytest.raises(ShapeError, match="no value"):
+        student_interval([])

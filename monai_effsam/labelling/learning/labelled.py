@@ -17,6 +17,7 @@ from monai_effsam.data.io import read_image
 from monai_effsam.data.pairs import group_of, split_groups
 from monai_effsam.data.slices import LabelledSlice, shrunk
 from monai_effsam.errors import DataError, EffsamError
+from monai_effsam.inference.modality import looks_like
 from monai_effsam.labelling.learning.grid import label_on_grid
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import Target, targets_of
@@ -142,7 +143,7 @@ def _read(
     item: LabelledItem, specs: Mapping[str, ImageSpec], table: Sequence[Target], modality: str | None
 ) -> Iterator[LabelledSlice]:
     image = read_image(item.image, modality=modality)
-    own = image.modality if image.modality in specs else modality
+    own = image.modality if image.modality in specs else modality or looks_like(image).modality
     if own is None or own not in specs:
         raise DataError(f"{item.image_id}: modality is {own}, expected one of {', '.join(specs)}. Name one.")
     places = {_plain(t.name): n for n, t in enumerate(targets_of(own, table), 1)}

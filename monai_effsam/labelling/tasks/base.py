@@ -62,7 +62,7 @@ class ServiceTask(InferTask):
 
         Returns:
             Path of a temporary file that the caller removes; `label_names` (name -> value of exactly the classes that
-            the mask shows), `quality` and `latencies` [s].
+            the mask shows), `quality`, `latencies` [s], `modality` and `modality_source` (`caller`, `dicom`, `router`).
 
         Raises:
             EffsamError: in one line, what is wrong with the request or its image.
@@ -92,6 +92,8 @@ class ServiceTask(InferTask):
             "latencies": {**latencies, **stages},
             "quality": found.quality,
             "label_names": values,
+            "modality": found.told.modality,
+            "modality_source": found.told.source,
         }
 
 

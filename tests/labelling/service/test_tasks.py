@@ -13,9 +13,11 @@ pytest.importorskip("monailabel")
 sitk = pytest.importorskip("SimpleITK")
 
 from monai_effsam.errors import DataError, EffsamError, UnknownNameError, UsageError  # noqa: E402
+from monai_effsam.inference import Segmenter  # noqa: E402
 from monai_effsam.labelling.requests import InferenceRequest  # noqa: E402
+from monai_effsam.labelling.service import LabellingService  # noqa: E402
 from monai_effsam.labelling.tasks import inference_tasks  # noqa: E402
-from tests.labelling.service.conftest import small_service  # noqa: E402
+from tests.labelling.service.conftest import BrightPiece, GreyBands, small_service  # noqa: E402
 
 WIDTH, HEIGHT = 90, 60
 
@@ -247,6 +249,29 @@ def test_an_unknown_modality_or_target_is_refused(tasks, picture):
     for more in ({"target": "heart"},):
         with pytest.raises(EffsamError, match="heart"):
             tasks["automatic"]({"image": str(picture()), **more})
+
+
+@pytest.fixture
+def looking(monkeypatch, bright_router):
+    """The tasks of a service whose modality nobody told: dark pictures look like CT, grey ones like nothing."""
+    monkeypatch.setattr("monai_effsam.inference.modality.shipped_router", lambda: bright_router)
+    service = LabellingService(Segmenter(GreyBands()), Segmenter(BrightPiece()))
+    yield inference_tasks(service)
+    service.close()
+
+
+def test_a_modality_that_nobody_told_is_what_the_picture_looks_like(looking, tasks, picture):
+    path = {"image": str(picture(".bmp", grey=60))}
+    told = looking["automatic"](path)[1]
+    assert (told["modality"], told["modality_source"]) == ("ct", "router")
+    told = tasks["automatic"](path)[1]
+    assert (told["modality"], told["modality_source"]) == ("ct", "caller")
+
+
+def test_a_picture_that_looks_like_none_needs_a_modality(looking, tmp_path):
+    cv2.imwrite(str(tmp_path / "dull.png"), np.full((30, 30), 128, np.uint8))
+    with pytest.raises(UsageError, match=r"looks like none.*Start the server with --modality"):
+        looking["automatic"]({"image": str(tmp_path / "dull.png")})
 
 
 def test_a_changed_file_is_read_again(tasks, picture):
