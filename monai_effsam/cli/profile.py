@@ -20,7 +20,10 @@ from monai_effsam.cli.segment import parse_prompts
 from monai_effsam.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from monai_effsam.inference.segmenter import Segmenter
+    from monai_effsam.specs import Prompts
 
 __all__ = ["add_arguments", "run"]
 
@@ -81,6 +84,16 @@ def run(args: argparse.Namespace) -> int:
         return _every_runtime(args, model)
     if args.write_docs:
         raise UsageError("--write-docs: one runtime makes no table. Add --every-runtime.")
+    report = _measured(args, batches, prompts)
+    if args.json:
+        print_json(report)
+    else:
+        print(_text(report))
+    return 0
+
+
+def _measured(args: argparse.Namespace, batches: Sequence[int], prompts: Prompts) -> dict[str, Any]:
+    """What one runtime takes for the inputs, and for what else is asked for."""
     from monai_effsam.data.io import find_inputs
 
     sources = find_inputs(args.inputs)
@@ -99,11 +112,7 @@ def run(args: argparse.Namespace) -> int:
         from monai_effsam.inference.reference import compare_with_lite_medsam
 
         report["reference"] = compare_with_lite_medsam(segmenter, args.modality, rounds=args.rounds)
-    if args.json:
-        print_json(report)
-    else:
-        print(_text(report))
-    return 0
+    return report
 
 
 def _every_runtime(args: argparse.Namespace, model: Path) -> int:
