@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,20 @@ class OpenedImage:
     def looks_like(self) -> ToldModality:
         """What the router makes of it; no modality where it looks like none, or no router ships."""
         return looks_like(self.image)
+
+    def told(self, given: str | None, known: Collection[str], *, look: bool = True) -> ToldModality:
+        """What the file says, else what was given for the store or the server, else what it looks like.
+
+        Args:
+            given: modality of images that do not tell it.
+            known: modalities of the model; others count as not told.
+            look: whether the router is asked at all.
+        """
+        for name, source in ((self.image.modality, "dicom"), (given, "caller")):
+            if name is not None and name in known:
+                return ToldModality(name, source)
+        looks = self.looks_like if look else ToldModality(None)
+        return looks if looks.modality in known else ToldModality(None)
 
     def key(self, index: int, identity: str, spec: ImageSpec, modality: str | None) -> str:
         """`embedding_key` of a slice; pixels are hashed once."""

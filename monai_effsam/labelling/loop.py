@@ -126,10 +126,9 @@ class LearningLoop:
     def _score(self, path: Path) -> ImageScores:
         model = self.service.model
         opened = self.service.shelf.open(path, self.modality)
-        told = (opened.image.modality, self.modality)
         known = model.segmenter.modalities
-        modality = next((name for name in told if name in known), None) or opened.looks_like.modality
-        if modality is None or modality not in known:
+        modality = opened.told(self.modality, known).modality
+        if modality is None:
             raise DataError(f"{path.name}: modality is unknown, expected one of {', '.join(known)}. Name it.")
 
         def encode(image: Image, index: int, modality: str) -> Encoding:

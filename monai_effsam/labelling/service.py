@@ -266,16 +266,9 @@ class LabellingService:
         self._ahead.close()
 
     def _told(self, model: ServedModel, opened: OpenedImage, modality: str | None) -> ToldModality:
-        """What the file says, else the store, else whoever started the server; only what the model knows.
-
-        A model that needs a modality gets what the picture looks like, if nobody says.
-        """
-        known = model.segmenter.modalities
-        for name, source in ((opened.image.modality, "dicom"), (modality or self.modality, "caller")):
-            if name is not None and name in known:
-                return ToldModality(name, source)
-        looks = ToldModality(None) if model.segmenter.promptable else opened.looks_like
-        return looks if looks.modality in known else ToldModality(None)
+        """What is told of an image, or what it looks like to a model that needs a modality."""
+        look = not model.segmenter.promptable
+        return opened.told(modality or self.modality, model.segmenter.modalities, look=look)
 
 
 def _knows(model: ServedModel, modality: str | None, label: str) -> bool:

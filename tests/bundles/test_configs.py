@@ -5,18 +5,18 @@ The schema of metadata beside this file is MONAI's, under the Apache License, Ve
 """
 
 import json
-import pydoc
 import re
 
 import pytest
 import torch
-from monai.bundle import ComponentLocator, verify_metadata, verify_net_in_out
+from monai.bundle import verify_net_in_out
 
 from monai_effsam import __version__
 from monai_effsam.engines.bundle_parts import bundle_specs
 from monai_effsam.engines.recipe import read_recipe
 from monai_effsam.networks.nets import EspMedSam
 from monai_effsam.targets import TARGETS
+from tests.bundles.checks import assert_components_exist, verify_schema
 
 NAMES = ("train", "inference", "evaluate", "multi_gpu_train", "distill_aggregator", "distill_controllers")
 
@@ -34,22 +34,9 @@ def pred(configs):
     return configs["metadata"]["network_data_format"]["outputs"]["pred"]
 
 
-def values_of(config, key):
-    """Every value of a key, at any depth."""
-    if isinstance(config, dict):
-        yield from (value for name, value in config.items() if name == key)
-    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        yield from values_of(part, key)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_component_can_be_imported(configs, name):
-    locator = ComponentLocator()
-    for target in values_of(configs[name], "_target_"):
-        if "." in target:
-            assert pydoc.locate(target) is not None, target
-        else:
-            assert isinstance(locator.get_component_module_name(target), str), target
+    assert_components_exist(configs[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,11 +48,7 @@ def test_expressions_are_short_and_need_nothing_but_installed_packages(configs, 
 
 @pytest.mark.filterwarnings("ignore:The metaschema specified:DeprecationWarning")  # of old jsonschema
 def test_the_metadata_follow_the_schema(root):
-    verify_metadata(
-        meta_file=str(root / "bundles" / "esp_medsam" / "configs" / "metadata.json"),
-        filepath=str(root / "tests" / "bundles" / "meta_schema_20240725.json"),
-        hash_val="06954cad2cc5d3784e72077ac76f0fc8",
-    )
+    verify_schema(root, "esp_medsam")
 
 
 @pytest.mark.parametrize("n", [1, 3])

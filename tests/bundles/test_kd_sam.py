@@ -2,14 +2,11 @@
 """The promptable bundle's configurations, started in this process, with tiny networks."""
 
 import json
-import pydoc
-import re
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ComponentLocator, verify_metadata
 
 from monai_effsam.checkpoints import load_model
 from monai_effsam.data.io import read_image, read_label
@@ -17,6 +14,7 @@ from monai_effsam.errors import UsageError
 from monai_effsam.inference import Segmenter
 from monai_effsam.specs import Prompts
 from monai_effsam.targets import TARGETS
+from tests.bundles.checks import assert_components_exist, values_of, verify_schema
 
 NAMES = ("distill", "finetune_decoder", "evaluate", "inference")
 
@@ -152,25 +150,15 @@ def test_evaluation_prompts_with_the_box_of_each_label(workflow, promptable_bund
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_component_can_be_imported(configs, name):
-    locator = ComponentLocator()
     text = json.dumps(configs[name], indent=1)
     assert [line for line in text.splitlines() if len(line) > 120] == []
-    targets = re.findall(r'"_target_": "([^"]+)"', text)
-    assert len(targets) > 5
-    for target in targets:
-        if "." in target:
-            assert pydoc.locate(target) is not None, target
-        else:
-            assert isinstance(locator.get_component_module_name(target), str), target
+    assert len(list(values_of(configs[name], "_target_"))) > 5
+    assert_components_exist(configs[name])
 
 
 @pytest.mark.filterwarnings("ignore:The metaschema specified:DeprecationWarning")  # of old jsonschema
 def test_the_metadata_follow_the_schema_and_the_target_table(root, configs):
-    verify_metadata(
-        meta_file=str(root / "bundles" / "kd_sam" / "configs" / "metadata.json"),
-        filepath=str(root / "tests" / "bundles" / "meta_schema_20240725.json"),
-        hash_val="06954cad2cc5d3784e72077ac76f0fc8",
-    )
+    verify_schema(root, "kd_sam")
     answer = configs["metadata"]["network_data_format"]["post_processed_outputs"]["pred"]
     assert answer["channel_def"] == {"0": "background", **{str(t.value): t.name for t in TARGETS}}
 

@@ -2,14 +2,13 @@
 """The bundle of the modality router: its files agree with the package, and its configurations run."""
 
 import json
-import pydoc
 import re
 import shutil
 
 import cv2
 import numpy as np
 import pytest
-from monai.bundle import ComponentLocator, verify_metadata, verify_net_in_out
+from monai.bundle import verify_net_in_out
 
 from monai_effsam import __version__
 from monai_effsam.checkpoints.classifier_file import load_classifier
@@ -18,6 +17,7 @@ from monai_effsam.inference.router import ModalityRouter
 from monai_effsam.metrics.complexity import count_parameters
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import MODALITIES, TARGETS
+from tests.bundles.checks import assert_components_exist, verify_schema
 
 NAMES = ("train", "imagenet_train", "inference", "evaluate", "multi_gpu_train")
 
@@ -49,31 +49,14 @@ def class_folder(tmp_path):
     return tmp_path / "imagenet"
 
 
-def values_of(config, key):
-    """Every value of a key, at any depth."""
-    if isinstance(config, dict):
-        yield from (value for name, value in config.items() if name == key)
-    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        yield from values_of(part, key)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_component_can_be_imported(configs, name):
-    locator = ComponentLocator()
-    for target in values_of(configs[name], "_target_"):
-        if "." in target:
-            assert pydoc.locate(target) is not None, target
-        else:
-            assert isinstance(locator.get_component_module_name(target), str), target
+    assert_components_exist(configs[name])
 
 
 @pytest.mark.filterwarnings("ignore:The metaschema specified:DeprecationWarning")  # of old jsonschema
 def test_the_metadata_follow_the_schema_and_name_the_modalities(root, configs):
-    verify_metadata(
-        meta_file=str(root / "bundles" / "tic_classifier" / "configs" / "metadata.json"),
-        filepath=str(root / "tests" / "bundles" / "meta_schema_20240725.json"),
-        hash_val="06954cad2cc5d3784e72077ac76f0fc8",
-    )
+    verify_schema(root, "tic_classifier")
     channels = configs["metadata"]["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert list(channels.values()) == [*MODALITIES, "unknown"]
 

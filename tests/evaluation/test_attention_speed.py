@@ -48,8 +48,8 @@ def test_the_first_turn_warms_up_and_the_least_of_the_others_counts():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the peak of a call")
 def test_the_peak_is_that_of_the_call():
-    mib = memory.extra_peak_mib(lambda: torch.ones(32, 1 << 18).sum())
-    assert 30 < mib < 60
+    mib = memory.extra_peak_mib(lambda: torch.ones(96, 1 << 18).sum())  # too large for memory freed before
+    assert 90 < mib < 160
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the peak of a call")

@@ -17,7 +17,7 @@ from monai_effsam.data.io import read_image
 from monai_effsam.data.pairs import group_of, split_groups
 from monai_effsam.data.slices import LabelledSlice, shrunk
 from monai_effsam.errors import DataError, EffsamError
-from monai_effsam.inference.modality import looks_like
+from monai_effsam.labelling.images import OpenedImage
 from monai_effsam.labelling.learning.grid import label_on_grid
 from monai_effsam.specs import ImageSpec
 from monai_effsam.targets import Target, targets_of
@@ -143,9 +143,11 @@ def _read(
     item: LabelledItem, specs: Mapping[str, ImageSpec], table: Sequence[Target], modality: str | None
 ) -> Iterator[LabelledSlice]:
     image = read_image(item.image, modality=modality)
-    own = image.modality if image.modality in specs else modality or looks_like(image).modality
-    if own is None or own not in specs:
-        raise DataError(f"{item.image_id}: modality is {own}, expected one of {', '.join(specs)}. Name one.")
+    own = OpenedImage(image).told(modality, specs).modality
+    if own is None:
+        raise DataError(
+            f"{item.image_id}: modality is {modality}, expected one of {', '.join(specs)}. Name one."
+        )
     places = {_plain(t.name): n for n, t in enumerate(targets_of(own, table), 1)}
     names = dict(item.names) or {t.value: t.name for t in targets_of(own, table)}
     lookup = np.zeros(256, np.uint8)  # what the model does not know is nothing to it
