@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             f"stages are '{named}', but {args.data} has no labels, expected encoder alone. Give labelled images."
         )
     device = check_device(args.device)
-    from monai_effsam.engines.distilling_terms import TEACHER_MAPS
+    from monai_effsam.engines.distilling_terms import kept_maps
     from monai_effsam.engines.students import find_student
     from monai_effsam.engines.teacher import load_teacher
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     teacher = load_teacher(
         args.teacher,
         family=args.teacher_family,
-        keep=[TEACHER_MAPS[args.saliency]] if args.saliency in TEACHER_MAPS else (),
+        keep=kept_maps(args.saliency),
         device=device,
         batch=args.teacher_batch,
         seed=args.seed,

@@ -98,6 +98,7 @@ def _numbers(folder: Path) -> dict[str, float]:
         f"{stage} {name}": round(float(value), 4)
         for stage, told in stages.items()
         for name, value in told["after"].items()
+        if name != "loss"  # the sum of other terms in each row
     }
 
 

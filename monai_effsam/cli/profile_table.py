@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from monai_effsam.nas.cost import DecoderPiece, LatencyTable, NetworkPiece
     from monai_effsam.nas.space import SearchSpace
 
-__all__ = ["add_table_options", "profile_table"]
+__all__ = ["add_table_options", "keep_table", "open_stopwatch", "profile_table", "unmeasured"]
 
 _FIT_SEED, _CHECK_SEED = 1, 2  # of networks that fit the table, and of others that check it
 _FIT_NETS = 24
@@ -60,38 +60,79 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def profile_table(args: argparse.Namespace) -> int:
     """Measure, fit and check as far as that is not done; exit status 0."""
-    from monai_effsam.inference.stopwatch import RuntimeStopwatch
-    from monai_effsam.nas.cost import LatencyTable
     from monai_effsam.nas.space import find_space
 
     _refuse(args)
-    space = find_space(args.space or "small")
-    device = "cpu" if args.device == "auto" else check_device(args.device)
-    stopwatch = RuntimeStopwatch(
-        args.runtime or "onnxruntime",
-        device,
-        args.threads,
-        clock=args.clock or "wall",
-        rounds=args.rounds * 3,
-    )
-    if args.table.exists():
-        table = LatencyTable.load(args.table)
-        table.check_machine(stopwatch.machine, args.table)
-    else:
-        if not args.table.parent.is_dir() or not os.access(args.table.parent, os.W_OK):
-            raise UsageError(
-                f"--table: {args.table.parent} is no folder to write to, expected one. Make it first."
-            )
-        table = LatencyTable(stopwatch.machine)
-    measured = _measure(args, table, space, stopwatch)
-    if measured or not table.fit.nets or table.space != space.name:
-        table.space = space.name
-        _fit(args, table, space, stopwatch)
+    space, stopwatch = find_space(args.space or "small"), open_stopwatch(args, rounds=3 * args.rounds)
+    table, measured = keep_table(args.table, space, stopwatch, references=args.references, quiet=args.quiet)
     if args.check:
         _check(args, table, space, stopwatch)
-    table.save(args.table)
+        table.save(args.table)
     _tell(args, table, measured)
     return 0
+
+
+def open_stopwatch(args: argparse.Namespace, *, rounds: int = 15) -> RuntimeStopwatch:
+    """The stopwatch that `--runtime`, `--device`, `--threads` and `--clock` ask for, with so many readings a call."""
+    from monai_effsam.inference.stopwatch import RuntimeStopwatch
+
+    device = "cpu" if args.device == "auto" else check_device(args.device)
+    runtime, clock = args.runtime or "onnxruntime", args.clock or "wall"
+    return RuntimeStopwatch(runtime, device, args.threads, clock=clock, rounds=rounds)
+
+
+def keep_table(
+    file: Path,
+    space: SearchSpace,
+    stopwatch: RuntimeStopwatch,
+    *,
+    references: bool = False,
+    quiet: bool = False,
+) -> tuple[LatencyTable, int]:
+    """The latency table of a file, which gets what it lacks of a space.
+
+    Args:
+        file: made where it is not there.
+        space: to measure.
+        stopwatch: of the machine and runtime.
+        references: also the operations that no space has.
+        quiet: without progress bars.
+
+    Returns:
+        The table, and how many pieces were measured.
+
+    Raises:
+        UsageError: a table of another machine or runtime, or a place that cannot be written to.
+        DataError: the file is no latency table.
+    """
+    from monai_effsam.nas.cost import LatencyTable
+
+    if file.exists():
+        table = LatencyTable.load(file)
+        table.check_machine(stopwatch.machine, file)
+    else:
+        if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+            raise UsageError(f"--table: {file.parent} is no folder to write to, expected one. Make it first.")
+        table = LatencyTable(stopwatch.machine)
+    measured = _measure(file, table, _pieces(space, references=references), stopwatch, quiet=quiet)
+    if measured or not _fitted(table, space):
+        table.space = space.name
+        _fit(table, space, stopwatch, quiet=quiet)
+        table.save(file)
+    return table, measured
+
+
+def unmeasured(file: Path, space: SearchSpace) -> int:
+    """How many pieces and networks `keep_table` would time; errors as there, but the machine is not looked at."""
+    from monai_effsam.nas.cost import LatencyTable
+
+    table = LatencyTable.load(file) if file.exists() else LatencyTable({})
+    missing = len(table.missing(_pieces(space)))
+    return missing + (_FIT_NETS if missing or not _fitted(table, space) else 0)
+
+
+def _fitted(table: LatencyTable, space: SearchSpace) -> bool:
+    return table.fit.nets > 0 and table.space == space.name
 
 
 def _refuse(args: argparse.Namespace) -> None:
@@ -102,10 +143,10 @@ def _refuse(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _bar(args: argparse.Namespace, what: str, total: int) -> Iterator[Callable[[str], None]]:
+def _bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     from tqdm import tqdm
 
-    disable = True if args.quiet else None
+    disable = True if quiet else None
     with tqdm(total=total, desc=what, unit="piece", delay=2, disable=disable, leave=False) as bar:
 
         def step(_: str) -> None:
@@ -114,31 +155,35 @@ def _bar(args: argparse.Namespace, what: str, total: int) -> Iterator[Callable[[
         yield step
 
 
+def _pieces(space: SearchSpace, *, references: bool = False) -> list[NetworkPiece | DecoderPiece]:
+    from monai_effsam.nas.cost import space_decoders, space_pieces
+
+    return [*space_decoders(space), *space_pieces(space, references=references)]
+
+
 def _measure(
-    args: argparse.Namespace, table: LatencyTable, space: SearchSpace, stopwatch: RuntimeStopwatch
+    file: Path,
+    table: LatencyTable,
+    pieces: Sequence[NetworkPiece | DecoderPiece],
+    stopwatch: RuntimeStopwatch,
+    *,
+    quiet: bool,
 ) -> int:
     from monai_effsam.inference.export.promptable_sam import PromptedDecoderGraph
-    from monai_effsam.nas.cost import measure_table, space_decoders, space_pieces
+    from monai_effsam.nas.cost import measure_table
 
-    pieces: list[NetworkPiece | DecoderPiece] = [
-        *space_decoders(space),
-        *space_pieces(space, references=args.references),
-    ]
-    with _bar(args, "pieces", len(table.missing(pieces))) as step:
+    with _bar("pieces", len(table.missing(pieces)), quiet=quiet) as step:
         return measure_table(
-            table, pieces, stopwatch, args.table, decoder_graph=PromptedDecoderGraph, on_piece=step
+            table, pieces, stopwatch, file, decoder_graph=PromptedDecoderGraph, on_piece=step
         )
 
 
-def _fit(
-    args: argparse.Namespace, table: LatencyTable, space: SearchSpace, stopwatch: RuntimeStopwatch
-) -> None:
+def _fit(table: LatencyTable, space: SearchSpace, stopwatch: RuntimeStopwatch, *, quiet: bool) -> None:
     from monai_effsam.nas.cost import fit_table, measure_encoders, sampled
 
     nets = sampled(space, _FIT_NETS, _FIT_SEED)
-    with _bar(args, "fit", len(nets)) as step:
+    with _bar("fit", len(nets), quiet=quiet) as step:
         fit_table(table, nets, measure_encoders(nets, stopwatch, on_net=step))
-    table.save(args.table)
 
 
 def _check(
@@ -149,7 +194,7 @@ def _check(
     seen = {one.id for one in sampled(space, _FIT_NETS, _FIT_SEED)}
     drawn: Sequence[Any] = sampled(space, args.check + _FIT_NETS, _CHECK_SEED)
     nets = [one for one in drawn if one.id not in seen][: args.check]
-    with _bar(args, "check", len(nets)) as step:
+    with _bar("check", len(nets), quiet=args.quiet) as step:
         check_table(table, nets, measure_encoders(nets, stopwatch, on_net=step))
 
 

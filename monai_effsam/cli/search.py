@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
-from monai_effsam.cli.labelled import named_targets, read_cases, table_of
+from monai_effsam.cli.labelled import named_targets, training_cases, training_files
 from monai_effsam.cli.search_options import add_search_options, budget_of
-from monai_effsam.errors import DataError, UsageError
+from monai_effsam.errors import UsageError
 
 if TYPE_CHECKING:
     from monai_effsam.data.pictures import Pictures
@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
     from monai_effsam.engines.searching import SearchMaterial, SearchSizes
 
     budget, unit = budget_of(args.budget)
-    _check(args)
+    _check(args, unit)
     space, fixed = _space(args)
     sizes = SearchSizes(args.batch, args.views, args.judge_steps)
     plan = SearchPlan(
@@ -83,10 +83,11 @@ def _run(args: argparse.Namespace) -> int:
     teacher = _teacher(args, device)
     pictures = _pictures(args, max(*space.sizes, *(spec.size for spec in teacher.specs.values())))
     material = SearchMaterial(space, teacher, pictures, sizes, seed=args.seed, device=device)
-    if args.dry_run and unit == "ms" and not (args.table or args.out / "table.json").exists():
-        plan = _without_table(plan, space)
+    if args.dry_run:
+        plan = _for_estimate(args, plan)
+    else:
+        args.out.mkdir(parents=True, exist_ok=True)
     price = _price(args, plan.unit, drawn=getattr(teacher.network, "drawn", True))
-    args.out.mkdir(parents=True, exist_ok=True)
     search = EncoderSearch(plan, space, price, material, args.out, device=device)
     if args.dry_run:
         _tell_estimate(search)
@@ -97,8 +98,12 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if pictures.failures else 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, unit: str) -> None:
     """What is wrong with the request itself."""
+    if unit == "MMAC" and (args.with_decoder or args.table):
+        raise UsageError(
+            f"--budget {args.budget}: is of MACs, expected a time with --table or --with-decoder."
+        )
     if not args.data.exists():
         raise UsageError(f"{args.data}: no such file or folder. Give a folder of pictures.")
     for name in ("epochs", "top", "outer", "count", "batch", "views", "judge_steps", "threads"):
@@ -145,16 +150,9 @@ def _teacher(args: argparse.Namespace, device: str) -> Teacher:
 
 
 def _pictures(args: argparse.Namespace, size: int) -> Pictures:
-    from monai_effsam.data.pictures import Pictures, labelled_files, unlabelled_files
+    from monai_effsam.data.pictures import Pictures
 
-    values = named_targets(args)
-    if values or args.data.is_file() or (args.data / "targets.csv").is_file():
-        cases = [case for case in read_cases(args, values) if case.split == "train"]
-        if not cases:
-            raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
-        files = labelled_files(cases, size, table_of(cases))
-    else:
-        files = unlabelled_files(args.data, size, args.modality or "")
+    files = training_files(args, training_cases(args, named_targets(args)), size)
     pictures = Pictures(files, progress=_bar(args, "reading", "file"))
     for path, reason in pictures.failures:
         print(f"passed over: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
@@ -166,40 +164,35 @@ def _price(args: argparse.Namespace, unit: str, *, drawn: bool) -> ArchitectureP
     from monai_effsam.nas.supernet import latency_price, mac_price
 
     if unit == "MMAC":
-        if args.with_decoder or args.table:
-            raise UsageError(
-                f"--budget {args.budget}: is of MACs, expected a time with --table or --with-decoder."
-            )
         return mac_price()
     import ignite.distributed as idist
 
-    from monai_effsam.cli.profile_table import profile_table
+    from monai_effsam.cli.profile_table import keep_table, open_stopwatch
     from monai_effsam.nas.cost import LatencyTable
+    from monai_effsam.nas.space import find_space
 
-    file = args.table or args.out / "table.json"
-    if not file.exists():
-        print(f"latency table {file}: measured now, which takes some minutes")
-    wanted = {"table": file, "space": args.space, "runtime": args.runtime, "threads": args.threads}
-    fixed: dict[str, Any] = {"references": False, "check": None, "rounds": 5, "inputs": [], "model": None}
-    more = {
-        "reference": False,
-        "every_runtime": False,
-        "write_docs": None,
-        "json": False,
-        "clock": args.clock,
-    }
+    file = _table_file(args)
     if idist.get_rank() == 0:
-        profile_table(argparse.Namespace(**wanted, **fixed, **more, device=args.device, quiet=args.quiet))
+        if not file.exists():
+            print(f"latency table {file}: measured now, which takes some minutes")
+        keep_table(file, find_space(args.space), open_stopwatch(args), quiet=args.quiet)
     idist.barrier()
     return latency_price(LatencyTable.load(file), with_decoder=args.with_decoder, drawn=drawn)
 
 
-def _without_table(plan: SearchPlan, space: SearchSpace) -> SearchPlan:
-    """For an estimate: nothing is known of times yet, so no network is too dear."""
-    from monai_effsam.nas.cost import space_decoders, space_pieces
+def _table_file(args: argparse.Namespace) -> Path:
+    return Path(args.table or args.out / "table.json")
 
-    count = len(space_pieces(space)) + len(space_decoders(space))
-    print(f"     table: {count} pieces to measure first, about {_time(1.5 * count)}")
+
+def _for_estimate(args: argparse.Namespace, plan: SearchPlan) -> SearchPlan:
+    """A plan that needs nothing measured: as long as times are not known, no network is too dear."""
+    from monai_effsam.cli.profile_table import unmeasured
+    from monai_effsam.nas.space import find_space
+
+    count = unmeasured(_table_file(args), find_space(args.space)) if plan.unit == "ms" else 0
+    if not count:
+        return plan
+    print(f"     table: {count} pieces and networks to measure first, about {_time(1.5 * count)}")
     return replace(plan, budget=1e12, unit="MMAC")
 
 

@@ -46,6 +46,9 @@ class DistillationRecipe:
         pictures: how many there are.
         view_seed: of the views; runs with the same one can share a cache.
         seed: of everything else that is random.
+
+    Raises:
+        UsageError: the encoder's stage has nothing to learn from.
     """
 
     teacher: str
@@ -75,6 +78,18 @@ class DistillationRecipe:
     pictures: int = 0
     view_seed: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        terms = (
+            self.embedding,
+            self.perceptual != "none",
+            self.logits,
+            self.saliency != "none" and self.saliency_weight,
+        )
+        if "encoder" in self.stages and not any(terms):
+            raise UsageError(
+                "stage encoder: every term has weight 0, expected embedding, perceptual, logits or saliency. Add one."
+            )
 
 
 def stage_names(text: str) -> tuple[StageName, ...]:

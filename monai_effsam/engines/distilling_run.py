@@ -21,14 +21,15 @@ from monai_effsam.data.distilling import DistillationBatches, ViewBatch
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.pictures import Pictures
 from monai_effsam.engines.decoder_tuning import TuningStep, prompted_dice
-from monai_effsam.engines.distillation import DistillationStep, embedding_errors
+from monai_effsam.engines.distillation import DistillationStep, held_out_errors
 from monai_effsam.engines.distilling_recipe import DistillationRecipe, StageName
-from monai_effsam.engines.distilling_terms import TEACHER_MAPS, build_terms
+from monai_effsam.engines.distilling_terms import build_terms, kept_maps
 from monai_effsam.engines.stage import Stage, train_stage
 from monai_effsam.engines.students import Student
 from monai_effsam.engines.teacher import Filled, Teacher, state_sha256
 from monai_effsam.errors import UsageError
 from monai_effsam.losses.prompted import PromptedMaskLoss
+from monai_effsam.networks.encoders import ImageEncoder
 from monai_effsam.networks.nets import PromptableSam
 from monai_effsam.specs import ImageSpec, spec_of
 from monai_effsam.targets import TARGETS, Target
@@ -184,30 +185,33 @@ class Distillation:
             saliency=saliency,
         )
 
-    def _encoder(self) -> dict[str, Any]:
-        recipe = self.recipe
-        step = DistillationStep(
-            self.network.image_encoder,
-            self.perceptual,
-            recipe.weight,
-            self.embedding_loss,
-            mse_weight=recipe.embedding,
-            terms=self.terms,
+    def encoder_step(self, encoder: ImageEncoder) -> DistillationStep:
+        """The first stage's step, to train an encoder."""
+        given = (encoder, self.perceptual, self.recipe.weight, self.embedding_loss)
+        return DistillationStep(*given, mse_weight=self.recipe.embedding, terms=self.terms)
+
+    def encoder_batches(self, *, watched: bool = False) -> DistillationBatches:
+        """What the first stage's step needs: `batches` of the teacher."""
+        return self.batches(
+            self.teacher,
+            watched=watched,
+            labels=self.recipe.perceptual == "masked" or self.terms is not None,
+            saliency=next(iter(kept_maps(self.recipe.saliency)), None),
         )
+
+    def _encoder(self) -> dict[str, Any]:
+        recipe, encoder = self.recipe, self.network.image_encoder
+        step = self.encoder_step(encoder)
         measure = None
         if self.watched:
-            held = _kept(self.batches(self.teacher, watched=True), self.teacher)
-            measure = partial(embedding_errors, batches=held, device=self.device)
+            held = _kept(self.encoder_batches(watched=True), self.teacher)
+            measure = partial(held_out_errors, step, batches=held, device=self.device)
         stage = Stage(
             step,
-            self.network.image_encoder,
-            self.batches(
-                self.teacher,
-                labels=recipe.perceptual == "masked" or self.terms is not None,
-                saliency=TEACHER_MAPS.get(recipe.saliency),
-            ),
+            encoder,
+            self.encoder_batches(),
             measure,
-            key="mse",
+            key="loss",
             smaller=True,
             rates=(recipe.rate, recipe.trunk_rate),
             more={"balance": step.balance},

@@ -27,7 +27,15 @@ from monai_effsam.networks.encoders import Encoded, ImageEncoder
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ImageSpec
 
-__all__ = ["TEACHER_MAPS", "DistillationTerms", "Saliency", "Seen", "build_terms", "watched_encoder"]
+__all__ = [
+    "TEACHER_MAPS",
+    "DistillationTerms",
+    "Saliency",
+    "Seen",
+    "build_terms",
+    "kept_maps",
+    "watched_encoder",
+]
 
 Saliency = Literal["none", "activation", "grad_cam", "input_gradient", "rollout", "token"]
 """Where a network looks. `activation`: energy of what enters the last channel norm. `grad_cam` and `input_gradient`:
@@ -40,6 +48,11 @@ TEACHER_MAPS: Mapping[str, Kept] = {
     "rollout": "rollout",
 }
 """Saliency -> the map that a teacher must keep for it; the others are made of its embedding."""
+
+
+def kept_maps(saliency: str) -> tuple[Kept, ...]:
+    """What a teacher must keep beside its embedding for the student's saliency."""
+    return (TEACHER_MAPS[saliency],) if saliency in TEACHER_MAPS else ()
 
 
 class Seen(NamedTuple):
@@ -174,7 +187,10 @@ def watched_encoder(encoder: ImageEncoder, batch: ViewBatch, saliency: str) -> S
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention cannot be differentiated twice
             return Seen(encoder(image, batch.modality).embedding, image, None)
     if saliency not in ("activation", "rollout"):
-        return Seen(encoder(image, batch.modality).embedding, image, None)
+        embedding = encoder(image, batch.modality).embedding
+        if saliency == "grad_cam" and not embedding.requires_grad:  # of an encoder that is only measured
+            embedding.requires_grad_()
+        return Seen(embedding, image, None)
     energy: list[Tensor] = []
     hook = last_norm(encoder).register_forward_pre_hook(
         lambda _, args: energy.append(activation_map(args[0]))

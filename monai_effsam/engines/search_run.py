@@ -31,7 +31,7 @@ from monai_effsam.nas.search import (
     SupernetTraining,
     affordable_sample,
 )
-from monai_effsam.nas.space import SearchSpace
+from monai_effsam.nas.space import SearchSpace, write_architecture
 from monai_effsam.nas.supernet import ArchitecturePrice, ExpectedCost, SearchSupernet
 
 __all__ = ["SEARCHERS", "EncoderSearch", "SearchPlan"]
@@ -278,4 +278,4 @@ class EncoderSearch:
         rows = self.rows()
         write_bytes(self.out / "search.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
         write_bytes(self.out / "ranked.json", (json.dumps(self.facts(ranked), indent=1) + "\n").encode())
-        write_bytes(self.out / "architecture.json", (json.dumps(best.to_json(), indent=1) + "\n").encode())
+        write_architecture(best, self.out / "architecture.json")

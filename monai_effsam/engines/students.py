@@ -14,7 +14,8 @@ import torch
 
 from monai_effsam.checkpoints.transfer import promptable_weights
 from monai_effsam.engines.build import load_trunk
-from monai_effsam.errors import SpecError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.errors import DataError, SpecError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.nas.space import read_architecture
 from monai_effsam.networks.encoders import ENCODERS, Architecture
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
@@ -199,9 +200,11 @@ def _read(path: Path) -> Student:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "stages" in content:
-            return student_of(Architecture.from_json(content))
+            return student_of(read_architecture(path))
         encoder, spec = dict(content["encoder"]), ImageSpec.from_json(content["spec"])
         rest = {name: content.get(name) for name in ("mlp_dim", "drawn", "decoder_depth")}
+    except DataError:  # of an architecture, which names its file
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{path}: describes no student ({type(error).__name__}: {error}), expected JSON with 'encoder' and 'spec'. "

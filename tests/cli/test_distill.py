@@ -256,6 +256,11 @@ MISTAKES = {
     "no trunk": (lambda t, w: [*w, "--trunk", "absent"], 2, "--trunk absent: no such file"),
     "unknown saliency": (lambda t, w: [*w, "--saliency", "gradcam"], 2, "Did you mean 'grad_cam'"),
     "negative weight": (lambda t, w: [*w, "--logits", "-1"], 2, "--logits is -1.0, expected 0 or more"),
+    "no term": (
+        lambda t, w: [*w, "--perceptual", "none", "--embedding-weight", "0"],
+        2,
+        "stage encoder: every term has weight 0",
+    ),
     "one term alone": (
         lambda t, w: [*w, "--perceptual", "none", "--ablation"],
         2,
@@ -296,6 +301,9 @@ def test_an_ablation_is_one_command_and_one_table(pairs, student, tmp_path, caps
     found = json.loads((out / "ablation.json").read_text())
     assert list(found) == ["all_terms", "without_embedding", "without_logits", "without_saliency"]
     assert all({"encoder mse", "decoder dice"} <= numbers.keys() for numbers in found.values())
+    assert not any(
+        "encoder loss" in numbers for numbers in found.values()
+    )  # the sum of other terms each time
     first = [lines(out / name / "encoder" / "losses.jsonl")[0] for name in found]
     assert len({row["loss"] for row in first}) == 4
     assert {"logits", "saliency"} <= first[0].keys()

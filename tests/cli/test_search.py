@@ -143,7 +143,9 @@ def test_a_table_of_this_machine_is_used_and_that_of_another_refused(folder, tmp
     assert main(words(folder, tmp_path / "run", *more, table(), budget="1.2ms")) == 0
     assert all(one["cost"] <= 1.2 for one in ranked(tmp_path / "run"))
     assert main(words(folder, tmp_path / "other", *more, table(cpu="abacus"), budget="1.2ms")) == 2
-    assert "was measured with cpu 'abacus', expected" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "was measured with cpu 'abacus', expected" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_dry_run_tells_the_time_and_leaves_nothing(folder, tmp_path, capsys):
@@ -152,7 +154,33 @@ def test_a_dry_run_tells_the_time_and_leaves_nothing(folder, tmp_path, capsys):
     assert [line.split(":")[0].strip() for line in said.splitlines()] == [
         "table", "teacher", "judging", "supernets", "whole",
     ]  # fmt: skip
-    assert not (tmp_path / "run" / "plan.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_takes_times_that_are_there_and_measures_none(folder, tmp_path, table, capsys):
+    more = ["--dry-run", "--with-decoder", "--runtime", "torch", "--threads", 1]
+    assert main(words(folder, tmp_path / "run", *more, budget="15ms")) == 0
+    assert "pieces and networks to measure first" in capsys.readouterr().out
+    file = table()
+    before = file.read_bytes()
+    assert main(words(folder, tmp_path / "run", *more, "--table", file, budget="0.1ms")) == 2
+    assert "budget is 0.1 ms, expected at least" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_without_a_table_this_machine_is_measured_into_the_run(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        RuntimeStopwatch, "turns", lambda _, calls: [[0.1 + 0.01 * i] for i, _ in enumerate(calls)]
+    )
+    more = ["--searcher", "random", "--count", 1, "--runtime", "torch", "--threads", 1]
+    assert main(words(folder, tmp_path / "run", *more, budget="15ms")) == 0
+    table = LatencyTable.load(tmp_path / "run" / "table.json")
+    assert table.machine["runtime"] == "torch"
+    assert not table.missing([*space_pieces(TOY), *space_decoders(TOY)])
+    (best,) = ranked(tmp_path / "run")
+    assert best["cost"] == pytest.approx(
+        table.predict(Architecture.from_json(best["architecture"])).encoder, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,8 +210,10 @@ def test_too_few_pictures_and_an_unknown_operation_are_told(folder, tmp_path, ca
     plain["stages"][0]["ops"] = ["dwsep_k4"]
     (tmp_path / "architecture.json").write_text(json.dumps(plain))
     given = ["distill", "--teacher", "random", "--student", str(tmp_path / "architecture.json")]
-    assert main([*given, "--images", str(folder), "-o", str(tmp_path / "student"), "-q"]) == 2
-    assert "operation 'dwsep_k4' is unknown" in capsys.readouterr().err
+    assert main([*given, "--images", str(folder), "-o", str(tmp_path / "student"), "-q"]) == 1
+    err = capsys.readouterr().err
+    assert "architecture.json: Architecture: stage at stride 8: operation 'dwsep_k4' is unknown" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 TWO_PROCESSES = """

@@ -94,6 +94,28 @@ def test_training_from_the_cache_ends_at_the_loss_of_training_without(run, tmp_p
     assert within[-1] < 0.95 * within[0]
 
 
+def test_the_best_epoch_is_that_of_the_terms_that_are_learnt(run, tmp_path):
+    recipe = replace(
+        run.recipe, embedding=0.0, logits=1.0, saliency="token", epochs={"encoder": 3}, patience=9
+    )
+    other = Distillation(
+        recipe, run.network, run.options, STUDENT, run.teacher, run.pictures, None, tmp_path / "other"
+    )
+    other.run()
+    told = json.loads((other.out / "model.json").read_text())["stages"]["encoder"]
+    rows = [json.loads(x) for x in (other.out / "encoder" / "held_out.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == pytest.approx(
+        [r["logits"] + 0.25 * r["saliency"] for r in rows], rel=1e-3
+    )
+    assert told["best_epoch"] == min(range(len(rows)), key=lambda i: rows[i]["loss"])
+    assert other.encoder_batches().saliency is None  # made of the embedding
+
+
+def test_a_stage_without_terms_is_refused(run):
+    with pytest.raises(UsageError, match="every term has weight 0"):
+        replace(run.recipe, embedding=0.0, perceptual="none", saliency="token", saliency_weight=0.0)
+
+
 def test_the_same_options_give_the_same_student(run, tmp_path):
     first = run.run()
     network, _ = build_student(STUDENT, run.teacher.network)

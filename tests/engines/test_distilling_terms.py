@@ -10,7 +10,7 @@ import torch
 
 from monai_effsam.data.distilling import DistillationBatches, ViewBatch
 from monai_effsam.data.slices import LabelledSlice
-from monai_effsam.engines.distillation import DistillationStep
+from monai_effsam.engines.distillation import DistillationStep, held_out_errors
 from monai_effsam.engines.distilling_recipe import DistillationRecipe
 from monai_effsam.engines.distilling_terms import TEACHER_MAPS, build_terms, watched_encoder
 from monai_effsam.engines.teacher import load_teacher
@@ -94,6 +94,19 @@ def test_saliency_alone_moves_the_encoder(networks, kind):
     assert (
         sum(float(p.grad.abs().sum()) for p in student.image_encoder.parameters() if p.grad is not None) > 0
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_held_out_is_judged_by_what_the_stage_learns(networks, kind):
+    student, teacher = copy.deepcopy(networks)
+    terms = build_terms(student, teacher, SPEC, recipe(logits=0.5, saliency=kind, saliency_weight=2.0))
+    step = DistillationStep(student.image_encoder, mse_weight=0.0, terms=terms).train()
+    average = copy.deepcopy(student.image_encoder).requires_grad_(False)  # as the handler of MONAI keeps it
+    found = held_out_errors(step, average, [a_batch(teacher)])
+    assert set(found) == {"loss", "mse", "cosine", "logits", "saliency"}
+    assert found["loss"] == pytest.approx(0.5 * found["logits"] + 2 * found["saliency"])
+    alone = step.eval()(a_batch(teacher), 0)
+    assert found["logits"] == pytest.approx(float(alone["logits"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["grad_cam", "token"])

@@ -17,7 +17,7 @@ from monai_effsam.engines.students import (
     student_of,
 )
 from monai_effsam.engines.teacher import load_teacher
-from monai_effsam.errors import UnknownNameError, UsageError, WeightsError
+from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
 from monai_effsam.networks.encoders import Architecture, DecoderShape, StageShape
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
@@ -221,10 +221,10 @@ def test_an_architecture_is_a_student_with_its_own_decoder(tmp_path, sam):
 def test_an_architecture_that_cannot_be_built_is_no_student(tmp_path):
     file = tmp_path / "architecture.json"
     file.write_text(json.dumps({**SEARCHED.to_json(), "stride": 32}))
-    with pytest.raises(UsageError, match=r"describes no student.*stride is 32"):
+    with pytest.raises(DataError, match=r"architecture\.json: .*stride is 32"):
         find_student(str(file))
     file.write_text(
         json.dumps({**SEARCHED.to_json(), "stages": [{"stride": 8, "width": 16, "ops": ["conv"]}]})
     )
-    with pytest.raises(UsageError, match=r"describes no student.*operation 'conv' is unknown"):
+    with pytest.raises(DataError, match=r"architecture\.json: .*operation 'conv' is unknown"):
         find_student(str(file))

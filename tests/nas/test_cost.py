@@ -14,7 +14,6 @@ from monai_effsam.nas.cost import (
     LatencyFit,
     LatencyTable,
     build_promptable,
-    build_searched,
     check_table,
     cost_of,
     decoder_piece,
@@ -37,6 +36,7 @@ from monai_effsam.nas.space import (
     StageChoices,
     StageShape,
 )
+from monai_effsam.networks.encoders import SearchedEncoder
 
 TOY = SearchSpace(
     "toy",
@@ -100,7 +100,7 @@ def test_encoders_cost_what_their_pieces_do(name):
     space, rng = SPACES[name], random.Random(0)
     for one in [space.sample(rng) for _ in range(2)]:
         one = replace(one, size=64)
-        encoder = build_searched(one).eval()
+        encoder = SearchedEncoder(architecture=one).eval()
         found = count_macs(lambda encoder=encoder: encoder(torch.zeros(1, 3, 64, 64), None))
         for stage in one.stages:  # see the test of the operations
             found += stage.ops.count("msa_conv_k3") * 18 * stage.width * (64 // stage.stride) ** 2

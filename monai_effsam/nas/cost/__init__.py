@@ -4,7 +4,6 @@
 from monai_effsam.nas.cost.architecture_cost import (
     ArchitectureCost,
     build_promptable,
-    build_searched,
     cost_of,
     predict,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "PredictedLatency",
     "Stopwatch",
     "build_promptable",
-    "build_searched",
     "check_table",
     "cost_of",
     "decoder_piece",

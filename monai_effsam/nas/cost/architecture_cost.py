@@ -10,10 +10,9 @@ from monai_effsam.nas.cost.pieces import encoder_pieces
 from monai_effsam.nas.cost.table import LatencyTable, PredictedLatency
 from monai_effsam.networks.blocks.operations import ComputeCost
 from monai_effsam.networks.encoders.architecture import Architecture
-from monai_effsam.networks.encoders.searched import SearchedEncoder
 from monai_effsam.networks.nets.promptable_sam import PromptableSam
 
-__all__ = ["ArchitectureCost", "build_promptable", "build_searched", "cost_of", "predict"]
+__all__ = ["ArchitectureCost", "build_promptable", "cost_of", "predict"]
 
 
 class ArchitectureCost(NamedTuple):
@@ -39,11 +38,6 @@ def cost_of(architecture: Architecture, *, drawn: bool = True) -> ArchitectureCo
 def predict(architecture: Architecture, table: LatencyTable, *, drawn: bool = True) -> PredictedLatency:
     """Times of an architecture by a table; all else as of `LatencyTable.predict`."""
     return table.predict(architecture, drawn=drawn)
-
-
-def build_searched(architecture: Architecture) -> SearchedEncoder:
-    """The encoder of an architecture, weights at random."""
-    return SearchedEncoder(architecture=architecture)
 
 
 def build_promptable(architecture: Architecture, *, drawn: bool = True) -> PromptableSam:
