@@ -6,8 +6,9 @@ pairs or a datalist with --modality and --target). Without labels the student's 
 and its decoder is the teacher's; with labels the decoder is tuned afterwards. --cache keeps what the teacher makes of
 each picture, so that it looks at each once: several runs may share it, and --fill fills it from several processes.
 
---teacher is a checkpoint of SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM or of this package, or `random` to try all this
-without weights. Exit status: 0 all well, 1 some pictures could not be read, 2 bad usage.
+--teacher is a checkpoint of SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM or of this package, the name of a bundle that
+ships, or `random` to try all this without weights. Exit status: 0 all well, 1 some pictures could not be read, 2 bad
+usage.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from monai_effsam.cli.common import check_device
 from monai_effsam.cli.distill_ablation import check_terms, compare_terms
 from monai_effsam.cli.distill_options import add_distill_options
 from monai_effsam.cli.labelled import named_targets, table_of, training_cases, training_files
+from monai_effsam.cli.model_options import teacher_path
 from monai_effsam.errors import UsageError
 from monai_effsam.targets import TARGETS, Target
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     student = find_student(args.student, args.size)
     teacher = load_teacher(
-        args.teacher,
+        teacher_path(args.teacher),
         family=args.teacher_family,
         keep=kept_maps(args.saliency),
         device=device,

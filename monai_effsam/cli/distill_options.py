@@ -15,7 +15,7 @@ __all__ = ["add_distill_options"]
 def add_distill_options(parser: argparse.ArgumentParser) -> None:
     """All options of the command."""
     parser.add_argument(
-        "--teacher", required=True, metavar="PATH", help="checkpoint, model or run; or 'random'"
+        "--teacher", required=True, metavar="PATH", help="checkpoint, model, run or bundle; or 'random'"
     )
     parser.add_argument(
         "--teacher-family", metavar="NAME", help="sam, medsam, ...; MedSAM cannot be told from SAM"

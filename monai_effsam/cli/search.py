@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
 from monai_effsam.cli.labelled import named_targets, training_cases, training_files
+from monai_effsam.cli.model_options import teacher_path
 from monai_effsam.cli.search_options import add_search_options, budget_of
 from monai_effsam.errors import UsageError
 
@@ -135,17 +136,15 @@ def _space(args: argparse.Namespace) -> tuple[SearchSpace, dict[str, int]]:
 def _teacher(args: argparse.Namespace, device: str) -> Teacher:
     from monai_effsam.engines.teacher import load_teacher
 
-    path = args.teacher
-    if path is None:
+    if args.teacher is None:
         from monai_effsam.inference.model_path import shipped_models, told_of
 
         shipped = {name: path for name, path in shipped_models().items() if told_of(path).promptable}
         if not shipped:
             raise UsageError("--teacher: none is given and no promptable model ships. Name a checkpoint.")
-        name = max(shipped, key=lambda one: (shipped[one] / "models" / "model.pt").stat().st_size)
-        path = shipped[name] / "models" / "model.pt"
-        print(f"teacher: {name}, which ships (--teacher takes another)")
-        args.teacher = name
+        args.teacher = max(shipped, key=lambda one: (shipped[one] / "models" / "model.pt").stat().st_size)
+        print(f"teacher: {args.teacher}, which ships (--teacher takes another)")
+    path = teacher_path(args.teacher)
     return load_teacher(path, family=args.teacher_family, device=device, seed=args.seed)
 
 

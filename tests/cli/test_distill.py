@@ -241,7 +241,7 @@ MISTAKES = {
     "another teacher's cache": (wrong_cache, 2, "another teacher made (other teacher)"),
     "another width": (other_channels, 1, "its embedding has 32 channels, expected the student's 256"),
     "empty folder": (empty_folder, 2, "folder holds no images"),
-    "no teacher": (no_teacher, 1, "absent.pth: no model here"),
+    "no teacher": (no_teacher, 2, "absent.pth is missing, expected a model.pt, a training run, a bundle"),
     "run exists": (run_exists, 2, "holds a run already. Give --resume"),
     "model exists": (model_exists, 2, "model.pt: exists. Give another --out"),
     "another recipe": (lambda t, w: [*run_exists(t, w), "--resume"], 2, "is another recipe (other "),
