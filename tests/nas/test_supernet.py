@@ -65,11 +65,6 @@ def lots(net, seed=0, paths=0, mode="gumbel", temperature=1.0):
     return draw_lots(net.choice_logits(), temperature, generator, LotSettings(mode, paths))
 
 
-def drawn(net, found):
-    chosen = [found[c.name].chosen if c.name in found else 0 for c in net.space.choices]
-    return net.space.decode(chosen)
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("paths", [0, 2])
 def test_a_hard_draw_is_the_drawn_network_bit_for_bit(seed, paths):
