@@ -86,13 +86,12 @@ def _run(args: argparse.Namespace) -> int:
     material = SearchMaterial(space, teacher, pictures, sizes, seed=args.seed, device=device)
     if args.dry_run:
         plan = _for_estimate(args, plan)
-    else:
-        args.out.mkdir(parents=True, exist_ok=True)
     price = _price(args, plan.unit, drawn=getattr(teacher.network, "drawn", True))
     search = EncoderSearch(plan, space, price, material, args.out, device=device)
     if args.dry_run:
         _tell_estimate(search)
         return 0
+    args.out.mkdir(parents=True, exist_ok=True)
     _search(args, plan, search, teacher)
     if pictures.failures:
         print(f"{len(pictures.failures)} files could not be read and were passed over", file=sys.stderr)
@@ -174,6 +173,8 @@ def _price(args: argparse.Namespace, unit: str, *, drawn: bool) -> ArchitectureP
     if idist.get_rank() == 0:
         if not file.exists():
             print(f"latency table {file}: measured now, which takes some minutes")
+        if not args.table:
+            args.out.mkdir(parents=True, exist_ok=True)
         keep_table(file, find_space(args.space), open_stopwatch(args), quiet=args.quiet)
     idist.barrier()
     return latency_price(LatencyTable.load(file), with_decoder=args.with_decoder, drawn=drawn)

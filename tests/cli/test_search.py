@@ -199,6 +199,7 @@ def test_a_mistake_is_one_line(folder, tmp_path, capsys, more, budget, said):
     err = capsys.readouterr().err
     assert said in err
     assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_pictures_and_an_unknown_operation_are_told(folder, tmp_path, capsys):

@@ -68,7 +68,7 @@ class Given(nn.Module):
         self.embedding = nn.Parameter(embedding)
 
     def forward(self, image, modality):
-        return Encoded(self.embedding)
+        return Encoded(self.embedding[: len(image)])
 
 
 def numbers(terms):
