@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_effsam.errors import UnknownNameError, UsageError
 
-__all__ = ["add_options", "add_verbosity", "check_device", "print_json"]
+__all__ = ["add_options", "add_verbosity", "check_device", "parse_batches", "print_json"]
 
 
 def _seed(text: str) -> int:
@@ -89,6 +89,22 @@ def check_device(name: str) -> str:
             f"device is '{name}', expected one that torch {torch.__version__} sees: {', '.join(seen)}."
         )
     return wanted
+
+
+def parse_batches(text: str | None) -> tuple[int, ...]:
+    """Numbers of pictures at once, of a list with commas; none of None.
+
+    Raises:
+        UsageError: no positive numbers, or one that is given twice.
+    """
+    if text is None:
+        return ()
+    numbers = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
+    if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise UsageError(
+            f"--batches: is '{text}', expected different numbers from 1 on, as in --batches 1,16."
+        )
+    return tuple(numbers)
 
 
 def print_json(value: Any) -> None:

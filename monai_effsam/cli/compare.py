@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_effsam.cli.common import add_options, print_json
+from monai_effsam.cli.common import add_options, parse_batches, print_json
 from monai_effsam.cli.labelled import add_data_options, check_data, named_targets, read_cases
 from monai_effsam.cli.model_options import open_model
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.md",
         help="also write the page here, with FILE.json and FILE.svg beside it; all are replaced",
+    )
+    parser.add_argument(
+        "--batches",
+        metavar="N,N",
+        help="also measure how many pictures a second the encoders take, N at once, as in 1,16",
     )
     add_options(parser, "out", "seed", "overwrite", "json", "device", required=("out",))
     parser.add_argument(
@@ -126,6 +131,7 @@ def _check(args: argparse.Namespace, models: dict[str, Path]) -> None:
         raise UsageError(f"--threads: is {args.threads}, expected at least 1.")
     if args.write_docs and args.write_docs.suffix != ".md":
         raise UsageError(f"--write-docs: is '{args.write_docs}', expected a file that ends with .md.")
+    parse_batches(args.batches)
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite: both are given, expected one of them.")
     if args.notes and not args.notes.is_file():
@@ -176,6 +182,7 @@ def _settings(args: argparse.Namespace) -> ModelsSettings:
         split=args.split,
         seed=args.seed,
         notes=_notes(args.notes) if args.notes else "",
+        batches=parse_batches(args.batches),
     )
 
 
@@ -202,6 +209,7 @@ def _command(args: argparse.Namespace, models: dict[str, Path]) -> str:
         "--reference": args.reference,
         "--split": args.split if args.split != "val" else None,
         "--seed": args.seed or None,
+        "--batches": args.batches,
         "--threads": args.threads,
     }
     return " ".join([*words, *(w for name, v in options.items() if v is not None for w in (name, str(v)))])

@@ -6,8 +6,9 @@ pairs or a datalist with --modality and --target). Without labels the student's 
 and its decoder is the teacher's; with labels the decoder is tuned afterwards. --cache keeps what the teacher makes of
 each picture, so that it looks at each once: several runs may share it, and --fill fills it from several processes.
 
---teacher is a checkpoint of SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM or of this package, or `random` to try all this
-without weights. Exit status: 0 all well, 1 some pictures could not be read, 2 bad usage.
+--teacher is a checkpoint of SAM, MedSAM, MobileSAM, TinySAM, LiteMedSAM or of this package, the name of a bundle that
+ships, or `random` to try all this without weights. Exit status: 0 all well, 1 some pictures could not be read, 2 bad
+usage.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
+from monai_effsam.cli.distill_ablation import check_terms, compare_terms
 from monai_effsam.cli.distill_options import add_distill_options
-from monai_effsam.cli.labelled import named_targets, read_cases, table_of
-from monai_effsam.errors import DataError, UsageError
+from monai_effsam.cli.labelled import named_targets, table_of, training_cases, training_files
+from monai_effsam.cli.model_options import teacher_path
+from monai_effsam.errors import UsageError
 from monai_effsam.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from monai_effsam.data.pictures import PictureFile, Pictures
-    from monai_effsam.data.sets import Case
     from monai_effsam.engines.distilling_recipe import DistillationRecipe, StageName
     from monai_effsam.engines.distilling_run import Distillation
     from monai_effsam.engines.students import Student
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from monai_effsam.engines.distilling_recipe import stage_names
 
-    cases = _cases(args, values)
+    cases = training_cases(args, values)
     named = args.stages or ("encoder,decoder" if cases else "encoder")
     stages = stage_names(named)
     if not cases and set(stages) != {"encoder"}:
@@ -56,18 +59,28 @@ def run(args: argparse.Namespace) -> int:
             f"stages are '{named}', but {args.data} has no labels, expected encoder alone. Give labelled images."
         )
     device = check_device(args.device)
+    from monai_effsam.engines.distilling_terms import kept_maps
     from monai_effsam.engines.students import find_student
     from monai_effsam.engines.teacher import load_teacher
 
     student = find_student(args.student, args.size)
     teacher = load_teacher(
-        args.teacher, family=args.teacher_family, device=device, batch=args.teacher_batch, seed=args.seed
+        teacher_path(args.teacher),
+        family=args.teacher_family,
+        keep=kept_maps(args.saliency),
+        device=device,
+        batch=args.teacher_batch,
+        seed=args.seed,
     )
     size = max(student.spec.size, *(spec.size for spec in teacher.specs.values()))
-    pictures = _read(args, _files(args, cases, size))
+    pictures = _read(args, training_files(args, cases, size))
     recipe = _recipe(args, stages, teacher, student, pictures)
     table = table_of(cases) if cases else TARGETS
-    _distil(args, _prepared(args, recipe, teacher, student, pictures, table, device))
+    make = partial(_prepared, teacher=teacher, student=student, pictures=pictures, table=table, device=device)
+    if args.ablation:
+        compare_terms(args, recipe, lambda own, changed: _distil(own, make(own, changed)))
+    else:
+        _distil(args, make(args, recipe))
     if pictures.failures:
         print(f"{len(pictures.failures)} files could not be read and were passed over", file=sys.stderr)
     return 1 if pictures.failures else 0
@@ -89,6 +102,7 @@ def _check(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         if path is not None and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file. Give a file of weights.")
+    check_terms(args)
     kept = args.resume or args.overwrite or args.fill
     if (args.out / "recipe.json").exists() and not kept:
         raise UsageError(
@@ -96,24 +110,6 @@ def _check(args: argparse.Namespace) -> None:
         )
     if (args.out / "model.pt").exists() and not kept:
         raise UsageError(f"{args.out / 'model.pt'}: exists. Give another --out, or --overwrite.")
-
-
-def _cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
-    """Labelled cases to train on; none of a plain folder."""
-    if not (values or args.data.is_file() or (args.data / "targets.csv").is_file()):
-        return []
-    cases = [case for case in read_cases(args, values) if case.split == "train"]
-    if not cases:
-        raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
-    return cases
-
-
-def _files(args: argparse.Namespace, cases: list[Case], size: int) -> list[PictureFile]:
-    from monai_effsam.data.pictures import labelled_files, unlabelled_files
-
-    if not cases:
-        return unlabelled_files(args.data, size, args.modality or "")
-    return labelled_files(cases, size, table_of(cases))
 
 
 def _read(args: argparse.Namespace, files: list[PictureFile]) -> Pictures:
@@ -148,6 +144,11 @@ def _recipe(
         stages=stages,
         perceptual=args.perceptual or default,
         weight=args.perceptual_weight,
+        embedding=args.embedding_weight,
+        logits=args.logits,
+        temperature=args.temperature,
+        saliency=args.saliency,
+        saliency_weight=args.saliency_weight,
         inherit=args.inherit,
         decoder_first=args.decoder_first,
         pictures=len(pictures),
@@ -173,6 +174,7 @@ def _epochs(text: str, stages: Sequence[StageName]) -> dict[str, int]:
 def _prepared(
     args: argparse.Namespace,
     recipe: DistillationRecipe,
+    *,
     teacher: Teacher,
     student: Student,
     pictures: Pictures,
@@ -186,7 +188,7 @@ def _prepared(
 
     network, options = build_student(student, teacher.network, args.trunk, args.seed, inherit=args.inherit)
     perceptual = build_perceptual(recipe.perceptual, teacher.network, student.spec, args.vgg)
-    if args.cache:
+    if args.cache and teacher.cache is None:  # of an ablation the runs share it
         limit = None if args.cache_limit is None else int(args.cache_limit * _GIGABYTE)
         teacher.open_cache(args.cache, args.cache_form, limit)
     return Distillation(

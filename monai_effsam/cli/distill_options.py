@@ -15,7 +15,7 @@ __all__ = ["add_distill_options"]
 def add_distill_options(parser: argparse.ArgumentParser) -> None:
     """All options of the command."""
     parser.add_argument(
-        "--teacher", required=True, metavar="PATH", help="checkpoint, model or run; or 'random'"
+        "--teacher", required=True, metavar="PATH", help="checkpoint, model, run or bundle; or 'random'"
     )
     parser.add_argument(
         "--teacher-family", metavar="NAME", help="sam, medsam, ...; MedSAM cannot be told from SAM"
@@ -25,7 +25,7 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
         default="light",
         metavar="NAME",
         help="light (default), kd_sam_resnet50, kd_sam_resnet50_n6, kd_sam_resnetv2_50, tiny_vit, any timm network, or "
-        "a recipe.json with 'encoder' and 'spec'",
+        "a recipe.json with 'encoder' and 'spec', or the architecture.json of a search",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")
@@ -41,6 +41,7 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
     _add_cache_options(parser)
     _add_training_options(parser)
+    _add_term_options(parser)
 
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:
@@ -87,4 +88,37 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teacher-batch", type=int, default=4, metavar="N", help="the teacher's (default: 4)"
+    )
+
+
+def _add_term_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "what the encoder learns", "each term is weighted and told by itself; all need a promptable teacher"
+    )
+    group.add_argument(
+        "--embedding-weight", type=float, default=1.0, metavar="X", help="of the embedding's MSE (default: 1)"
+    )
+    group.add_argument(
+        "--logits",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the mask logits' divergence (default: 0)",
+    )
+    group.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="of the logits (default: 1)"
+    )
+    group.add_argument(
+        "--saliency",
+        default="none",
+        metavar="KIND",
+        help="none (default), activation, grad_cam, input_gradient, rollout (of SAM's ViT) or token",
+    )
+    group.add_argument(
+        "--saliency-weight", type=float, default=0.25, metavar="X", help="of it (default: 0.25)"
+    )
+    group.add_argument(
+        "--ablation",
+        action="store_true",
+        help="distil with all these terms, and without each of them, into folders of --out; a table compares them",
     )

@@ -13,13 +13,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monai_effsam.errors import UsageError
+from monai_effsam.errors import DataError, UsageError
 from monai_effsam.targets import MODALITIES, Target, check_modality, own_target
 
 if TYPE_CHECKING:
+    from monai_effsam.data.pictures import PictureFile
     from monai_effsam.data.sets import Case
 
-__all__ = ["add_data_options", "add_label_options", "check_data", "named_targets", "read_cases", "table_of"]
+__all__ = [
+    "add_data_options",
+    "add_label_options",
+    "check_data",
+    "named_targets",
+    "read_cases",
+    "table_of",
+    "training_cases",
+    "training_files",
+]
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +112,33 @@ def read_cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
     if args.data.is_file():
         return read_datalist(args.data, args.modality, values)
     return read_pairs(args.data, args.modality, values, seed=args.seed)
+
+
+def training_cases(args: argparse.Namespace, values: dict[int, str]) -> list[Case]:
+    """The labelled cases of DATA to train on; none of a plain folder of pictures.
+
+    Args:
+        args: as of `read_cases`.
+        values: from `named_targets`.
+
+    Raises:
+        DataError: as of `read_cases`, or no case of the split `train`.
+    """
+    if not (values or args.data.is_file() or (args.data / "targets.csv").is_file()):
+        return []
+    cases = [case for case in read_cases(args, values) if case.split == "train"]
+    if not cases:
+        raise DataError(f"{args.data}: no training cases, expected rows with split 'train'.")
+    return cases
+
+
+def training_files(args: argparse.Namespace, cases: Sequence[Case], size: int) -> list[PictureFile]:
+    """The files of those cases, or of a plain folder, for `Pictures`; shrunk to little more than a size [px]."""
+    from monai_effsam.data.pictures import labelled_files, unlabelled_files
+
+    if not cases:
+        return unlabelled_files(args.data, size, args.modality or "")
+    return labelled_files(cases, size, table_of(cases))
 
 
 def table_of(cases: Sequence[Case]) -> tuple[Target, ...]:

@@ -42,6 +42,9 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "segment": Command("monai_effsam.cli.segment", "outline structures in pictures and volumes"),
     "train": Command("monai_effsam.cli.train", "train on your own labelled images, or on many sets"),
+    "search": Command(
+        "monai_effsam.cli.search", "find a small encoder that your machine runs within a budget"
+    ),
     "distill": Command("monai_effsam.cli.distill", "make a small promptable model from a large one"),
     "evaluate": Command(
         "monai_effsam.cli.evaluate", "compare masks with labels of whole sets, and make a table"

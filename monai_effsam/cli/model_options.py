@@ -13,7 +13,7 @@ from monai_effsam.errors import UsageError
 if TYPE_CHECKING:
     from monai_effsam.inference.segmenter import Segmenter
 
-__all__ = ["add_model_options", "check_model_options", "open_model", "open_segmenter"]
+__all__ = ["add_model_options", "check_model_options", "open_model", "open_segmenter", "teacher_path"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +55,18 @@ def check_model_options(args: argparse.Namespace) -> Path:
             f"--family {args.family}: no model is named, expected weights of others. Give --model."
         )
     return find_model_path(args.model)
+
+
+def teacher_path(name: str) -> Path | str:
+    """What `load_teacher` wants for a `--teacher`: `random`, a file or folder, or the folder of a bundle that ships.
+
+    Raises:
+        UsageError: there is nothing of that name.
+    """
+    from monai_effsam.engines.teacher import RANDOM
+    from monai_effsam.inference.model_path import find_model_path
+
+    return RANDOM if name == RANDOM else find_model_path(Path(name), "--teacher")
 
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:

@@ -54,7 +54,7 @@ def profile_runtimes(
     Args:
         model: not exported yet.
         inputs: pictures, volumes, folders.
-        options: `--modality` and `--box` with their values, as far as they are given.
+        options: `--modality`, `--box` and `--batches` with their values, as far as they are given.
         family: of weights of others, where their keys do not tell it.
         threads: CPU threads of the network; None for each runtime's own choice.
         rounds: that count.
@@ -66,7 +66,7 @@ def profile_runtimes(
     Raises:
         DataError: a process failed.
     """
-    common = [*options, "--threads", str(threads)] if threads else [*options]
+    common = ["--threads", str(threads)] if threads else []
     own_family = ["--family", family] if family else []
     first = _first_picture(model, inputs, prompted="--box" in options)
     found: dict[str, Any] = {}
@@ -77,11 +77,26 @@ def profile_runtimes(
             path = model if runtime == "torch" else folder / "exported"
             own = ["--model", str(path), "--runtime", runtime, *common]
             own += own_family if runtime == "torch" else []
-            words = ["profile", *map(str, inputs), *own, "--rounds", str(rounds), "--reference", "--json"]
+            words = [
+                "profile",
+                *map(str, inputs),
+                *own,
+                *options,
+                "--rounds",
+                str(rounds),
+                "--reference",
+                "--json",
+            ]
             found[runtime] = json.loads(_run(words))
-            words = ["segment", *first, *own, "-o", str(folder / runtime), "--quiet"]
+            words = ["segment", *first, *own, *_of_picture(options), "-o", str(folder / runtime), "--quiet"]
             found[runtime]["cold"] = json.loads(_run(words, "-c", _MEASURED))
     return found
+
+
+def _of_picture(options: Sequence[str]) -> list[str]:
+    """Those of some options, each followed by its value, that `effsam segment` takes too."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for name, value in pairs if name != "--batches" for word in (name, value)]
 
 
 def _first_picture(model: Path, inputs: Sequence[Path], *, prompted: bool) -> list[str]:
@@ -118,6 +133,10 @@ def runtimes_page(found: Mapping[str, Any], command: str, title: str = "the ship
     rows = [
         (f"{stage} [ms]", [f"{one['stages_ms'][stage]:.1f}" for one in found.values()])
         for stage in first["stages_ms"]
+    ]
+    rows += [
+        (f"encoder, {size} at once [pictures/s]", [f"{one['images_s'][size]:.1f}" for one in found.values()])
+        for size in first.get("images_s", {})
     ]
     rows += [
         (name, [form.format(one["reference"][key]) for one in found.values()]) for key, name, form in AGAINST

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -46,6 +46,7 @@ class ViewBatch:
         valid: 1 where a cell shows the picture and not its padding, (B, 1, h, w).
         label: (B, T, S, S) float32, one channel a target; T is 0 where labels are not wanted.
         known: (B, T) bool, whether the label speaks of a target.
+        saliency: the source's map of that name on the student's grid, (B, h, w); empty where none is wanted.
     """
 
     image: Tensor
@@ -54,6 +55,7 @@ class ViewBatch:
     valid: Tensor
     label: Tensor
     known: Tensor
+    saliency: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def to(self, device: torch.device | str) -> Self:
         """The same on a device."""
@@ -79,6 +81,7 @@ class DistillationBatches(IterableDataset[ViewBatch]):
         shuffle: draw order and views; otherwise every picture comes in order, as it is.
         seed: of the order.
         view_seed: of the views; runs that share a cache share it.
+        saliency: name of the source's map that is wanted beside the embedding.
 
     Raises:
         DataError: no pictures.
@@ -99,6 +102,7 @@ class DistillationBatches(IterableDataset[ViewBatch]):
         shuffle: bool = True,
         seed: int = 0,
         view_seed: int = 0,
+        saliency: str | None = None,
     ) -> None:
         super().__init__()
         self.pictures, self.specs, self.source = pictures, specs, source
@@ -106,7 +110,7 @@ class DistillationBatches(IterableDataset[ViewBatch]):
         if not self.rows:
             raise DataError("DistillationBatches: no pictures, expected at least one. Add some.")
         self.modalities, self.views, self.size = tuple(modalities), views, batch
-        self.images, self.labels, self.shuffle = images, labels, shuffle
+        self.images, self.labels, self.shuffle, self.saliency = images, labels, shuffle, saliency
         self.seed, self.view_seed, self.epoch = seed, view_seed, 0
 
     def __len__(self) -> int:
@@ -152,7 +156,24 @@ class DistillationBatches(IterableDataset[ViewBatch]):
             torch.stack([picture_cells(p, grid) for p in places]),
             label,
             known,
+            self._saliency(views, found, places, grid),
         )
+
+    def _saliency(
+        self,
+        views: Sequence[View],
+        found: Sequence[Mapping[str, NDArray[Any]]],
+        places: Sequence[Placement],
+        grid: tuple[int, int],
+    ) -> Tensor:
+        if self.saliency is None or self.source is None:
+            return torch.zeros(0)
+        rows = []
+        for view, arrays, ours in zip(views, found, places, strict=True):
+            theirs = spec_of(self.source.specs, view.modality).place(view.image.shape[:2])
+            one = torch.from_numpy(arrays[self.saliency]).float()[None]
+            rows.append(align_embedding(one, theirs, ours, grid)[0])
+        return torch.stack(rows)
 
     def _placed(self, view: View) -> tuple[NDArray[np.float32], Placement]:
         """The student's input and how the view lies in it."""

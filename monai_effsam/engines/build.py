@@ -74,6 +74,7 @@ def adopt_checkpoint(recipe: PromptableRecipe, checkpoint: LoadedCheckpoint) -> 
         recipe,
         encoder=dict(options["image_encoder"]),
         mlp_dim=options.get("mlp_dim", PromptableSam.MLP_DIM),
+        decoder_depth=options.get("decoder_depth", PromptableSam.DECODER_DEPTH),
         drawn=options.get("drawn", False),
         image_spec=spec.to_json(),
         intensities=others,

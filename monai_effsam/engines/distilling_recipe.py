@@ -25,6 +25,11 @@ class DistillationRecipe:
         stages: `encoder` learns the teacher's embeddings, `decoder` is tuned on labels, `joint` trains all on labels.
         perceptual: of the first stage, see `build_perceptual`.
         weight: of the perceptual term; None to let the first batch set it.
+        embedding: weight of the embedding's mean squared error, in the first stage.
+        logits: weight of the mask logits' divergence there.
+        temperature: of the logits.
+        saliency: what the student's is, see `distilling_terms.Saliency`.
+        saliency_weight: of it.
         inherit: the student's encoder starts from the teacher's.
         decoder_first: tune the decoder on the teacher's embeddings rather than the student's.
         views: number of views of each picture.
@@ -41,6 +46,9 @@ class DistillationRecipe:
         pictures: how many there are.
         view_seed: of the views; runs with the same one can share a cache.
         seed: of everything else that is random.
+
+    Raises:
+        UsageError: the encoder's stage has nothing to learn from.
     """
 
     teacher: str
@@ -49,6 +57,11 @@ class DistillationRecipe:
     stages: tuple[StageName, ...] = ("encoder",)
     perceptual: str = "pyramid"
     weight: float | None = None
+    embedding: float = 1.0
+    logits: float = 0.0
+    temperature: float = 1.0
+    saliency: str = "none"
+    saliency_weight: float = 0.25
     inherit: bool = False
     decoder_first: bool = False
     views: int = 4
@@ -65,6 +78,18 @@ class DistillationRecipe:
     pictures: int = 0
     view_seed: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        terms = (
+            self.embedding,
+            self.perceptual != "none",
+            self.logits,
+            self.saliency != "none" and self.saliency_weight,
+        )
+        if "encoder" in self.stages and not any(terms):
+            raise UsageError(
+                "stage encoder: every term has weight 0, expected embedding, perceptual, logits or saliency. Add one."
+            )
 
 
 def stage_names(text: str) -> tuple[StageName, ...]:

@@ -21,15 +21,17 @@ from monai_effsam.data.distilling import DistillationBatches, ViewBatch
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.pictures import Pictures
 from monai_effsam.engines.decoder_tuning import TuningStep, prompted_dice
-from monai_effsam.engines.distillation import DistillationStep, embedding_errors
+from monai_effsam.engines.distillation import DistillationStep, held_out_errors
 from monai_effsam.engines.distilling_recipe import DistillationRecipe, StageName
+from monai_effsam.engines.distilling_terms import build_terms, kept_maps
 from monai_effsam.engines.stage import Stage, train_stage
 from monai_effsam.engines.students import Student
 from monai_effsam.engines.teacher import Filled, Teacher, state_sha256
 from monai_effsam.errors import UsageError
 from monai_effsam.losses.prompted import PromptedMaskLoss
+from monai_effsam.networks.encoders import ImageEncoder
 from monai_effsam.networks.nets import PromptableSam
-from monai_effsam.specs import ImageSpec
+from monai_effsam.specs import ImageSpec, spec_of
 from monai_effsam.targets import TARGETS, Target
 
 __all__ = ["Distillation"]
@@ -79,6 +81,8 @@ class Distillation:
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.specs: Mapping[str, ImageSpec] = student.specs(teacher.specs)
         self.perceptual = None if perceptual is None else perceptual.to(device)
+        terms = build_terms(network, teacher.network, spec_of(self.specs), recipe)
+        self.terms = None if terms is None else terms.to(device)
         self.out, self.resume, self.device = out, resume, device
         self.train, self.held = pictures.held_out(recipe.held_out, recipe.seed)
         self.watched = self.held[:: -(-len(self.held) // MOST_WATCHED) or 1]
@@ -148,7 +152,13 @@ class Distillation:
         write_bytes(file, content.encode())
 
     def batches(
-        self, source: Teacher | None, *, watched: bool = False, images: bool = True, labels: bool = False
+        self,
+        source: Teacher | None,
+        *,
+        watched: bool = False,
+        images: bool = True,
+        labels: bool = False,
+        saliency: str | None = None,
     ) -> DistillationBatches:
         """Batches of the pictures to train on, or of those to watch.
 
@@ -157,6 +167,7 @@ class Distillation:
             watched: those to watch, each as it is, in order.
             images: whether the student's input is wanted.
             labels: whether labels are wanted.
+            saliency: name of the source's map that is wanted.
         """
         recipe = self.recipe
         return DistillationBatches(
@@ -171,23 +182,36 @@ class Distillation:
             shuffle=not watched,
             seed=recipe.seed,
             view_seed=recipe.view_seed,
+            saliency=saliency,
+        )
+
+    def encoder_step(self, encoder: ImageEncoder) -> DistillationStep:
+        """The first stage's step, to train an encoder."""
+        given = (encoder, self.perceptual, self.recipe.weight, self.embedding_loss)
+        return DistillationStep(*given, mse_weight=self.recipe.embedding, terms=self.terms)
+
+    def encoder_batches(self, *, watched: bool = False) -> DistillationBatches:
+        """What the first stage's step needs: `batches` of the teacher."""
+        return self.batches(
+            self.teacher,
+            watched=watched,
+            labels=self.recipe.perceptual == "masked" or self.terms is not None,
+            saliency=next(iter(kept_maps(self.recipe.saliency)), None),
         )
 
     def _encoder(self) -> dict[str, Any]:
-        recipe = self.recipe
-        step = DistillationStep(
-            self.network.image_encoder, self.perceptual, recipe.weight, self.embedding_loss
-        )
+        recipe, encoder = self.recipe, self.network.image_encoder
+        step = self.encoder_step(encoder)
         measure = None
         if self.watched:
-            held = _kept(self.batches(self.teacher, watched=True), self.teacher)
-            measure = partial(embedding_errors, batches=held, device=self.device)
+            held = _kept(self.encoder_batches(watched=True), self.teacher)
+            measure = partial(held_out_errors, step, batches=held, device=self.device)
         stage = Stage(
             step,
-            self.network.image_encoder,
-            self.batches(self.teacher, labels=recipe.perceptual == "masked"),
+            encoder,
+            self.encoder_batches(),
             measure,
-            key="mse",
+            key="loss",
             smaller=True,
             rates=(recipe.rate, recipe.trunk_rate),
             more={"balance": step.balance},

@@ -12,7 +12,6 @@ import torch
 
 from monai_effsam.data.distilling import EMBEDDING
 from monai_effsam.data.teacher_cache import CacheForm, FormCost, form_cost
-from monai_effsam.engines.distillation import DistillationStep
 from monai_effsam.engines.distilling_run import Distillation
 
 __all__ = ["epoch_seconds", "form_costs"]
@@ -32,9 +31,9 @@ def epoch_seconds(run: Distillation, count: int = 5) -> dict[str, float]:
     Returns:
         `uncached`; with a cache also `cached`, and the factor between them, `gain`.
     """
-    step = DistillationStep(copy.deepcopy(run.network.image_encoder), run.perceptual, 1.0).train()
+    step = run.encoder_step(copy.deepcopy(run.network.image_encoder)).train()
     optimizer = torch.optim.AdamW(step.parameters(), lr=0.0)
-    batches = run.batches(run.teacher, labels=run.recipe.perceptual == "masked")
+    batches = run.encoder_batches()
     rows = batches.chosen(0)
     parts = [rows[i * batches.size : (i + 1) * batches.size] for i in range(len(batches))]
     cache = run.teacher.cache

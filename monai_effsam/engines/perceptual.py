@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_effsam.checkpoints.vgg import load_vgg
 from monai_effsam.data.distilling import ViewBatch
-from monai_effsam.engines.students import decoder_width
+from monai_effsam.engines.students import decoder_shape
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.losses import (
     EmbeddingPerceptualLoss,
@@ -23,7 +23,7 @@ from monai_effsam.networks.encoders import Encoded, ImageEncoder
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ImageSpec
 
-__all__ = ["EmbeddingTerm", "MaskTerm", "Perceptual", "build_perceptual"]
+__all__ = ["EmbeddingTerm", "MaskTerm", "Perceptual", "build_perceptual", "label_boxes"]
 
 Perceptual = Literal["none", "pyramid", "projected", "masked"]
 
@@ -99,7 +99,7 @@ class MaskTerm(nn.Module):
         super().__init__()
         self.loss, self.size = loss, spec.size
         encoder = _NoEncoder(teacher.image_encoder.embed_channels, spec.stride)
-        self.decoder = PromptableSam(encoder, mlp_dim=decoder_width(teacher), drawn=teacher.drawn)
+        self.decoder = PromptableSam(encoder, drawn=teacher.drawn, **decoder_shape(teacher))
         parts = {k: v for k, v in teacher.state_dict().items() if not k.startswith("image_encoder.")}
         self.decoder.load_state_dict(parts)
         self.decoder.requires_grad_(False).eval()
@@ -108,7 +108,7 @@ class MaskTerm(nn.Module):
 
     def forward(self, ours: Tensor, theirs: Tensor, batch: ViewBatch) -> Tensor:
         """Embeddings of student and teacher, (B, C, h, w) each, and the batch that they belong to; a scalar."""
-        boxes = _boxes(batch.label, self.size).to(ours)[:, None]
+        boxes = label_boxes(batch.label, self.size).to(ours)[:, None]
         found = self.decoder.decode(Encoded(ours), boxes=boxes).mask_logits[:, 0]
         with torch.no_grad():
             wanted = self.decoder.decode(Encoded(theirs), boxes=boxes).mask_logits[:, 0]
@@ -123,7 +123,7 @@ class _NoEncoder(ImageEncoder):
         self.embed_channels, self.stride = embed_channels, stride
 
 
-def _boxes(label: Tensor, size: int) -> Tensor:
+def label_boxes(label: Tensor, size: int) -> Tensor:
     """(B, 4) boxes around all that is labelled, (x0, y0, x1, y1) [px of the frame]."""
     boxes = torch.tensor([0.25, 0.25, 0.75, 0.75]).mul(size).repeat(len(label), 1)
     for row, layers in enumerate(label):

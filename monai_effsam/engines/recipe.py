@@ -107,6 +107,7 @@ class PromptableRecipe(TrainingRecipe):
     Args:
         encoder: options of `build_encoder`.
         mlp_dim: hidden width of the decoder's transformer.
+        decoder_depth: its blocks.
         drawn: prompts are also drawn as a mask, see `PromptableSam`.
         image_spec: fields of the `ImageSpec` of every modality, apart from `intensities`.
         objects: drawn from each picture of a batch.
@@ -116,6 +117,7 @@ class PromptableRecipe(TrainingRecipe):
 
     encoder: dict[str, Any] = field(default_factory=lambda: dict(ENCODER))
     mlp_dim: int = 1024
+    decoder_depth: int = 2
     drawn: bool = True
     image_spec: dict[str, Any] = field(default_factory=lambda: {"size": 384, "mean": MEAN, "std": STD})
     objects: int = 2
@@ -139,6 +141,7 @@ class PromptableRecipe(TrainingRecipe):
             "image_encoder": {"modalities": 0, **self.encoder},
             "prompt_size": self.image_spec.get("prompt_size"),
             "mlp_dim": self.mlp_dim,
+            "decoder_depth": self.decoder_depth,
             "drawn": self.drawn,
         }
 

@@ -14,13 +14,14 @@ import torch
 
 from monai_effsam.checkpoints.transfer import promptable_weights
 from monai_effsam.engines.build import load_trunk
-from monai_effsam.errors import SpecError, UnknownNameError, UsageError, WeightsError
-from monai_effsam.networks.encoders import ENCODERS
+from monai_effsam.errors import DataError, SpecError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.nas.space import read_architecture
+from monai_effsam.networks.encoders import ENCODERS, Architecture
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ANY_MODALITY, ImageSpec
 
-__all__ = ["STUDENTS", "Student", "build_student", "decoder_width", "find_student"]
+__all__ = ["STUDENTS", "Student", "build_student", "decoder_shape", "find_student", "student_of"]
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ class Student:
         spec: the input that it wants.
         mlp_dim: hidden width of the decoder's transformer; None for the teacher's.
         drawn: whether prompts are drawn as a mask too; None for as the teacher has it.
+        decoder_depth: blocks of that transformer; None for the teacher's.
     """
 
     encoder: Mapping[str, Any] = field(default_factory=dict)
     spec: ImageSpec = field(default_factory=lambda: ImageSpec(256))
     mlp_dim: int | None = None
     drawn: bool | None = None
+    decoder_depth: int | None = None
 
     def specs(self, teacher: Mapping[str, ImageSpec]) -> dict[str, ImageSpec]:
         """The spec of any modality, and of those whose intensities the teacher treats in their own way."""
@@ -77,8 +80,8 @@ def find_student(name: str, size: int | None = None) -> Student:
     """A student by its name in `STUDENTS`, by the name of a timm trunk, or from a recipe.
 
     Args:
-        name: or a JSON file with `encoder`, options of `build_encoder`, and `spec`, fields of `ImageSpec`; `mlp_dim`
-            and `drawn` may be there too.
+        name: or a JSON file with `encoder`, options of `build_encoder`, and `spec`, fields of `ImageSpec`; `mlp_dim`,
+            `drawn` and `decoder_depth` may be there too. Or the `architecture.json` of a searched network.
         size: model size [px] instead of its own.
 
     Raises:
@@ -163,20 +166,22 @@ def build_student(
 def _options(student: Student, teacher: PromptableSam | EspMedSam) -> dict[str, Any]:
     """Keyword arguments of `PromptableSam`; what the student leaves open is as in the teacher's decoder."""
     # a decoder that nobody has trained yet does not learn to read SAM's codes from a few pictures: it is drawn for
-    width, drawn = PromptableSam.MLP_DIM, True
+    shape, drawn = {"mlp_dim": PromptableSam.MLP_DIM, "decoder_depth": PromptableSam.DECODER_DEPTH}, True
     if isinstance(teacher, PromptableSam):
-        width, drawn = decoder_width(teacher), teacher.drawn
+        shape, drawn = decoder_shape(teacher), teacher.drawn
     return {
         "image_encoder": {"modalities": 0, **student.encoder},
         "prompt_size": None,
-        "mlp_dim": student.mlp_dim or width,
+        "mlp_dim": student.mlp_dim or shape["mlp_dim"],
+        "decoder_depth": student.decoder_depth or shape["decoder_depth"],
         "drawn": drawn if student.drawn is None else student.drawn,
     }
 
 
-def decoder_width(network: PromptableSam) -> int:
-    """Hidden width of the transformer in a network's decoder."""
-    return len(network.state_dict()["mask_decoder.transformer.layers.0.mlp.lin1.weight"])
+def decoder_shape(network: PromptableSam) -> dict[str, int]:
+    """Options of `PromptableSam` for a decoder like a network's: `mlp_dim` and `decoder_depth`."""
+    layers = network.mask_decoder.transformer.layers
+    return {"mlp_dim": len(layers[0].mlp.lin1.weight), "decoder_depth": len(layers)}
 
 
 def _of_trunk(name: str) -> Student:
@@ -194,8 +199,12 @@ def _read(path: Path) -> Student:
     """A student from JSON."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if "stages" in content:
+            return student_of(read_architecture(path))
         encoder, spec = dict(content["encoder"]), ImageSpec.from_json(content["spec"])
-        mlp_dim, drawn = content.get("mlp_dim"), content.get("drawn")
+        rest = {name: content.get(name) for name in ("mlp_dim", "drawn", "decoder_depth")}
+    except DataError:  # of an architecture, which names its file
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"{path}: describes no student ({type(error).__name__}: {error}), expected JSON with 'encoder' and 'spec'. "
@@ -203,4 +212,15 @@ def _read(path: Path) -> Student:
         ) from error
     if encoder.get("name") not in ENCODERS:
         raise UnknownNameError(f"{path}: encoder", str(encoder.get("name")), ENCODERS)
-    return Student(encoder, spec, mlp_dim, drawn)
+    return Student(encoder, spec, **rest)
+
+
+def student_of(architecture: Architecture) -> Student:
+    """A searched network as a student, at the size that it is meant for."""
+    options = architecture.promptable()
+    return Student(
+        options["image_encoder"],
+        ImageSpec(architecture.size, stride=architecture.stride),
+        options["mlp_dim"],
+        decoder_depth=options["decoder_depth"],
+    )

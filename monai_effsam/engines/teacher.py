@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -21,6 +22,14 @@ from monai_effsam.data.placement import apply_spec
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.data.teacher_cache import CacheForm, TeacherCache
 from monai_effsam.data.views import View, make_view, object_boxes, view_key
+from monai_effsam.engines.teacher_maps import (
+    GlobalAttention,
+    global_attention,
+    gradient_map,
+    last_norm,
+    middle_corners,
+    rollout_map,
+)
 from monai_effsam.errors import UsageError
 from monai_effsam.losses.saliency_maps import activation_map
 from monai_effsam.networks.encoders import Encoded, ImageEncoder
@@ -31,7 +40,7 @@ __all__ = ["RANDOM", "Filled", "Kept", "Teacher", "load_teacher", "state_sha256"
 
 log = logging.getLogger(__name__)
 
-Kept = Literal["embedding", "saliency", "logits"]
+Kept = Literal["embedding", "saliency", "logits", "gradient", "rollout"]
 Arrays = Mapping[str, NDArray[Any]]
 
 RANDOM = "random"
@@ -54,7 +63,8 @@ class Teacher:
         sha256: of its weights.
         keep: names of the arrays wanted beside the embedding, (C, h, w). `saliency`, (h, w), is the energy of what
             enters the last channel norm. `logits`, (N, h', w'), and `quality`, (N,), answer the boxes around the
-            objects of a view, `object_boxes`.
+            objects of a view, `object_boxes`. `gradient`, (h, w), is what these masks, or that of the middle of the
+            frame, hang on, see `gradient_map`; `rollout`, (h, w), what its global blocks look at, see `rollout_map`.
         device: to run on.
         batch: views at once.
 
@@ -76,10 +86,11 @@ class Teacher:
         self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.batch = torch.device(device), batch
         self.keep = tuple(name for name in get_args(Kept) if name == EMBEDDING or name in keep)
-        if "logits" in self.keep and not isinstance(network, PromptableSam):
-            raise UsageError(
-                "Teacher: logits are wanted of a self-prompting model, expected a promptable one."
-            )
+        for name, words in (("logits", "logits are"), ("gradient", "a gradient is")):
+            if name in self.keep and not isinstance(network, PromptableSam):
+                raise UsageError(
+                    f"Teacher: {words} wanted of a self-prompting model, expected a promptable one."
+                )
         self.cache: TeacherCache | None = None
 
     @property
@@ -185,22 +196,33 @@ class Teacher:
         energy: list[Tensor] = []
         hook = None
         if "saliency" in self.keep:
-            hook = _last_norm(self.encoder).register_forward_pre_hook(
+            hook = last_norm(self.encoder).register_forward_pre_hook(
                 lambda _, args: energy.append(activation_map(args[0]))
             )
+        listening: AbstractContextManager[GlobalAttention] = nullcontext([])
+        if "rollout" in self.keep:
+            listening = global_attention(self.encoder)
         try:
-            encoded = self.encoder(image.contiguous(memory_format=torch.channels_last), self._modality(views))
+            with listening as heard:
+                encoded = self.encoder(
+                    image.contiguous(memory_format=torch.channels_last), self._modality(views)
+                )
         finally:
             if hook is not None:
                 hook.remove()
+        rolled = rollout_map(heard).float().cpu().numpy() if heard else None
         out: list[dict[str, NDArray[Any]]] = [{EMBEDDING: x} for x in encoded.embedding.float().cpu().numpy()]
         for row, arrays in enumerate(out):
             if energy:
                 arrays["saliency"] = energy[-1][row].cpu().numpy()
+            if rolled is not None:
+                arrays["rollout"] = rolled[row]
+            boxes = [fitted[row][1].to_model([box[:2], box[2:]]) for box in object_boxes(views[row].label)]
+            if "gradient" in self.keep:
+                asked = boxes or [middle_corners(fitted[row][1])]
+                found = gradient_map(cast(PromptableSam, self.network), image[row : row + 1], asked)
+                arrays["gradient"] = found.cpu().numpy()
             if "logits" in self.keep:
-                boxes = [
-                    fitted[row][1].to_model([box[:2], box[2:]]) for box in object_boxes(views[row].label)
-                ]
                 arrays |= self._answers(Encoded(encoded.embedding[row : row + 1]), boxes)
         return list(out)
 
@@ -273,13 +295,3 @@ def _random_network(seed: int) -> PromptableSam:
         torch.manual_seed(seed)
         encoder = {"name": "sam_vit", "size": 128, "width": 64, "depth": 2, "heads": 2, "global_blocks": [1]}
         return PromptableSam(encoder, mlp_dim=128)
-
-
-def _last_norm(encoder: nn.Module) -> nn.Module:
-    """The channel norm that an encoder ends in."""
-    norms = [module for module in encoder.modules() if type(module).__name__ == "LayerNorm2d"]
-    if not norms:
-        raise UsageError(
-            f"Teacher: {type(encoder).__name__} has no channel norm, expected one for saliency. Leave saliency out."
-        )
-    return norms[-1]

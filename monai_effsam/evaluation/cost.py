@@ -8,10 +8,12 @@ from typing import Any, cast
 import torch
 
 from monai_effsam.checkpoints import LoadedModel
+from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.metrics.complexity import count_macs, count_parameters
+from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ANY_MODALITY
 
-__all__ = ["model_cost"]
+__all__ = ["gmacs_of", "model_cost"]
 
 
 def model_cost(model: LoadedModel) -> dict[str, Any]:
@@ -34,6 +36,21 @@ def model_cost(model: LoadedModel) -> dict[str, Any]:
         for number, name in enumerate(_names(model))
     }
     return cost
+
+
+def gmacs_of(segmenter: Segmenter) -> float | None:
+    """Multiply-accumulates [10^9] of one picture, encoder and decoder, of the modality that takes the most.
+
+    Args:
+        segmenter: of an exported model those that its manifest tells.
+
+    Returns:
+        None where nobody tells.
+    """
+    model: Any = segmenter.model
+    known = isinstance(getattr(model, "network", None), EspMedSam | PromptableSam)
+    cost = model_cost(model) if known else model.card.get("cost", {})
+    return max((entry["gmacs"] for entry in cost.get("modalities", {}).values()), default=None)
 
 
 def _names(model: LoadedModel) -> tuple[str, ...]:

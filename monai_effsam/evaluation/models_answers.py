@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from monai_effsam.data.io import read_image, read_label
 from monai_effsam.data.sets import Case
 from monai_effsam.evaluation.models_rows import ModelRun, PromptedScore
@@ -17,7 +19,7 @@ from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.runtimes.exported import sha256_of
 from monai_effsam.inference.segmenter import Segmenter
 from monai_effsam.metrics.complexity import count_parameters
-from monai_effsam.metrics.overlap import dice_score
+from monai_effsam.metrics.overlap import dice_score, iou_score
 from monai_effsam.targets import own_target
 
 __all__ = ["ModelFound", "Opener", "answer_picture", "look_at"]
@@ -30,7 +32,7 @@ class ModelFound(NamedTuple):
 
     Attributes:
         run: the model as it runs.
-        parameters: of the network; None where the runtime does not tell.
+        parameters: of the network; None where neither runtime nor manifest tells.
     """
 
     run: ModelRun
@@ -52,8 +54,11 @@ def look_at(name: str, segmenter: Segmenter) -> ModelFound:
     sha256 = str(model.card.get("sha256") or sha256_of(model.path))
     network = getattr(model, "network", None)
     family = str(model.card.get("family") or "")
-    run = ModelRun(name, sha256, family, runtime.name, segmenter.device, runtime.threads)
-    return ModelFound(run, None if network is None else count_parameters(network))
+    runs_in = f"{runtime.name} int8" if "int8" in model.card else runtime.name  # of the same weights
+    run = ModelRun(name, sha256, family, runs_in, segmenter.device, runtime.threads)
+    told = model.card.get("cost", {}).get("parameters_m")  # of an exported model
+    counted = None if told is None else round(told * 1e6)
+    return ModelFound(run, counted if network is None else count_parameters(network))
 
 
 def answer_picture(
@@ -107,6 +112,8 @@ def answer_picture(
                     mask_px=int(mask.sum()),
                     dice=round(dice_score(mask, drawn), 6),
                     trivial=math.nan if trivial is None else round(dice_score(trivial, drawn), 6),
+                    iou=round(iou_score(mask, drawn), 6),
+                    quality=round(float(np.mean([answer.quality for answer in answers])), 6),
                     encode_ms=round(sum(encodings[index][1] for index in found), 2),
                     decode_ms=round(sum(answer.ms for answer in answers), 2),
                 )

@@ -29,7 +29,7 @@ class ModelRun(NamedTuple):
         model: its name in the table.
         sha256: of its weights.
         family: of SAM-like weights, whose input they want; empty for models of this package.
-        runtime: `torch`, `onnxruntime` or `openvino`.
+        runtime: `torch`, `onnxruntime`, `openvino` or `openvino int8`.
         device: where it ran.
         threads: CPU threads of the network.
     """
@@ -85,6 +85,8 @@ class PromptedScore:
         dice: of the whole file.
         trivial: Dice of the answer that needs no look at the picture: the ellipse in the very box that was prompted,
             after a point the constant mask; NaN if there is none.
+        iou: of the whole file.
+        quality: the model's own estimate of the IoU, before it saw the label; a mean over the slices.
         encode_ms: time to prepare and encode the picture, the slices that hold the target [ms].
         decode_ms: time to decode the prompt and bring the mask back to the picture, the same slices [ms].
     """
@@ -106,6 +108,8 @@ class PromptedScore:
     mask_px: int
     dice: float
     trivial: float
+    iou: float
+    quality: float
     encode_ms: float
     decode_ms: float
 

@@ -15,11 +15,12 @@ from typing import Any
 from monai_effsam.data.io import write_bytes
 from monai_effsam.data.sets import Case
 from monai_effsam.errors import UnknownNameError, UsageError
+from monai_effsam.evaluation.cost import gmacs_of
 from monai_effsam.evaluation.machine import machine_facts
 from monai_effsam.evaluation.models_answers import ModelFound, Opener, answer_picture, look_at
 from monai_effsam.evaluation.models_rows import PromptedScore, RowsFile, Work
 from monai_effsam.evaluation.models_summary import summarise_models
-from monai_effsam.evaluation.models_times import times_in_turns
+from monai_effsam.evaluation.models_times import rates_in_turns, times_in_turns
 from monai_effsam.evaluation.robot import RobotUser
 from monai_effsam.evaluation.run import named_cases
 from monai_effsam.evaluation.trivial import constant_masks
@@ -42,6 +43,7 @@ class ModelsSettings:
         split: that is answered; what is trivial is learnt from the split `train`.
         seed: of the straying and of the bootstrap.
         notes: Markdown that the page holds as it is.
+        batches: pictures at once for which the encoders' throughput is measured; none by default.
 
     Raises:
         UsageError: no jitter, one that is negative or given twice.
@@ -52,6 +54,7 @@ class ModelsSettings:
     split: str = "val"
     seed: int = 0
     notes: str = ""
+    batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what asks nothing, or the same twice."""
@@ -121,7 +124,8 @@ def compare_models(
     rows = ask.answered(table, found)
     if not rows:
         raise UsageError("compare: no label holds a target, expected some to prompt for. Choose other data.")
-    times = (_kept_times(out / _SUMMARY, found) if resume else None) or times_in_turns(models, ask.turns())
+    kept = _kept_times(out / _SUMMARY, found, settings.batches) if resume else None
+    times = kept or _timed(models, ask.turns(), settings.batches)
     summary = {
         "made": {
             "command": command,
@@ -225,15 +229,32 @@ def _looked_at(name: str, opened: Opener, cases: Sequence[Case]) -> ModelFound:
     return look_at(name, segmenter)
 
 
-def _kept_times(file: Path, found: Sequence[ModelFound]) -> dict[str, dict[str, float]] | None:
-    """Of an earlier summary of these very models; None if there is none."""
+def _timed(
+    models: Mapping[str, Opener], cases: Sequence[Case], batches: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """What each model costs: medians of its halves, arithmetic, throughput where that is asked for."""
+    once = {name: cache(opened) for name, opened in models.items()}
+    times = times_in_turns(once, cases)
+    macs = {name: gmacs_of(opened()) for name, opened in once.items()}
+    found = rates_in_turns(once, batches) if batches else {}
+    rates = {name: {"images_s": rate} for name, rate in found.items()}
+    return {name: {**own, "gmacs": macs[name], **rates.get(name, {})} for name, own in times.items()}
+
+
+def _kept_times(
+    file: Path, found: Sequence[ModelFound], batches: Sequence[int]
+) -> dict[str, dict[str, Any]] | None:
+    """Of an earlier summary of these very models; None if there is none, or it lacks something."""
+    keys = ("encode_ms", "decode_ms", "gmacs", *(("images_s",) if batches else ()))
     try:
         told = json.loads(file.read_text(encoding="utf-8"))["models"]
         if [{key: entry[key] for key in one.to_json()} for entry, one in zip(told, found, strict=True)] != [
             one.to_json() for one in found
         ]:
             return None
-        return {e["model"]: {key: float(e[key]) for key in ("encode_ms", "decode_ms")} for e in told}
+        if any(list(e.get("images_s", {})) != [str(size) for size in batches] for e in told if batches):
+            return None
+        return {e["model"]: {key: e[key] for key in keys} for e in told}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -14,6 +14,7 @@ import numpy as np
 from monai_effsam.evaluation.models_answers import ModelFound
 from monai_effsam.evaluation.models_rows import PromptedScore
 from monai_effsam.evaluation.robot import RobotUser
+from monai_effsam.metrics.average_precision import FoundObjects, average_precision
 from monai_effsam.metrics.statistics import holm, paired_difference, spread_of
 
 __all__ = ["pairs_of", "summarise_models"]
@@ -26,7 +27,7 @@ def summarise_models(
     models: Sequence[ModelFound],
     users: Mapping[str, RobotUser],
     *,
-    times: Mapping[str, Mapping[str, float]],
+    times: Mapping[str, Mapping[str, Any]],
     reference: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -36,14 +37,14 @@ def summarise_models(
         rows: of these models and prompts; every model has answered every one.
         models: in the order of the table.
         users: by the name of the prompt.
-        times: of each model, from `times_in_turns`.
+        times: of each model, what it costs: those of `times_in_turns` and more.
         reference: each other model is compared with it; None for the first.
         seed: of the bootstrap.
 
     Returns:
         `models`, `sets`, `reference` and, for each prompt, an entry of `prompts`: `models` and `trivial` with
-        `sets` (see `Spread`, with quartiles) and `mean_of_sets`, models also with `gain` over what is trivial, and
-        `pairs`, see `_pair`.
+        `sets` (see `Spread`, with quartiles) and `mean_of_sets`, models also with `gain` over what is trivial and
+        `precision` by set, see `_precision`, and `pairs`, see `_pair`.
     """
     names = [one.run.model for one in models]
     first = reference or names[0]
@@ -102,7 +103,20 @@ def _model(rows: Rows, seed: int) -> dict[str, Any]:
         "sets": _sets(rows, seed),
         **_mean_of_sets(_means(rows)),
         "gain": round(fmean(gains.values()), 4) if gains else None,
+        "precision": {name: _precision(own) for name, own in _by_set(rows).items()},
     }
+
+
+def _precision(rows: Rows) -> dict[str, float]:
+    """COCO's AP over the objects of a set, and their mean IoU; an object is a target of a file, its mask the answer.
+
+    As there is one prompt an object, and so one mask, recall and precision differ by the order of `quality` alone.
+    """
+    found = average_precision(
+        [FoundObjects(np.array([row.quality]), np.array([[row.iou]]), row.target) for row in rows]
+    )
+    values = {"map": found.mean, "ap50": found.at_50, "ap75": found.at_75, "iou": fmean(r.iou for r in rows)}
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def _means(rows: Rows) -> dict[str, float]:

@@ -16,9 +16,10 @@ from monai_effsam.evaluation.robot import RobotUser
 from monai_effsam.evaluation.robot_run import prompted_slices
 from monai_effsam.inference.answers import Encoding
 from monai_effsam.inference.segmenter import Segmenter
+from monai_effsam.inference.throughput import encoder_rates
 from monai_effsam.targets import own_target
 
-__all__ = ["PICTURES", "times_in_turns"]
+__all__ = ["PICTURES", "rates_in_turns", "times_in_turns"]
 
 PICTURES = 9
 """How many pictures are timed, after one that warms up."""
@@ -63,6 +64,16 @@ def times_in_turns(models: Mapping[str, Opener], cases: Sequence[Case]) -> dict[
         }
         for name, own in timed.items()
     }
+
+
+def rates_in_turns(models: Mapping[str, Opener], batches: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Pictures a second of each model's encoder, see `encoder_rates`; all models are open at once.
+
+    Args:
+        models: by name, functions that open them.
+        batches: pictures that are encoded at once.
+    """
+    return encoder_rates({name: opened().runtime for name, opened in models.items()}, batches)
 
 
 def _lap(

@@ -1,6 +1,12 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """How good, how sure and how costly: overlap, statistics, calibration, complexity. Arrays in, numbers out."""
 
+from monai_effsam.metrics.average_precision import (
+    FoundObjects,
+    MaskPrecision,
+    average_precision,
+    match_masks,
+)
 from monai_effsam.metrics.calibration import ReliabilityBin, calibration_error, reliability
 from monai_effsam.metrics.classification import ClassScores, class_scores
 from monai_effsam.metrics.complexity import count_macs, count_parameters
@@ -19,10 +25,13 @@ from monai_effsam.metrics.surface import SurfaceScore, surface_score
 
 __all__ = [
     "ClassScores",
+    "FoundObjects",
+    "MaskPrecision",
     "PairedDifference",
     "ReliabilityBin",
     "Spread",
     "SurfaceScore",
+    "average_precision",
     "bootstrap_interval",
     "calibration_error",
     "class_scores",
@@ -31,6 +40,7 @@ __all__ = [
     "dice_score",
     "holm",
     "iou_score",
+    "match_masks",
     "paired_difference",
     "paired_p_value",
     "precision_score",

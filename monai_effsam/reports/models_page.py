@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_effsam.reports.box_chart import Box, box_chart
+from monai_effsam.reports.models_trade import trade_section
 from monai_effsam.reports.table_form import Section, Table, as_fraction, as_whole, markdown_table
 
 __all__ = ["models_page", "models_plot", "models_sections"]
@@ -26,9 +27,19 @@ set, for all pairs and sets of one prompt. As slices of one patient are alike, t
 not a picture.
 """
 
+_PRECISION = """\
+mAP is COCO's average precision of masks over a whole set, the mean over IoU .50:.05:.95, read at 101 recalls and
+averaged over the targets of the set; AP50 and AP75 are those of one IoU. An object is a target of a file, all of its
+pieces together, and gets one prompt, the very one of the heading; so there is one mask an object, and the order of the
+masks is that of the model's own estimate of its quality. A model that cannot tell its good masks from its bad ones
+has a lower mAP at equal masks; the mean IoU beside it does not know of that.
+"""
+
 _TIMES = (
     "Times: medians over a few pictures of all sets, a tight box each, the models in turns; the encoder with the "
-    "preparation of the picture, the decoder with the way of the mask back to it. n: scores, one a target of a picture."
+    "preparation of the picture, the decoder with the way of the mask back to it. GMACs: multiply-accumulates of one "
+    "picture, encoder and decoder, 10^9. Pictures a second: the encoder's network alone, in turns. n: scores, one a "
+    "target of a picture."
 )
 
 _WHISKERS = (
@@ -53,7 +64,8 @@ def models_page(summary: Mapping[str, Any], plot: str) -> str:
     parts += [f"## Dice by set\n\n![{title}]({plot})\n\n{title}. {_WHISKERS}"]
     notes = summary["notes"].strip()
     parts += [notes if notes.startswith("#") else f"## Notes\n\n{notes}"] if notes else []
-    return "\n\n".join([*parts, f"## How it was measured\n\n{_METHOD}"])
+    method = _METHOD + (f"\n{_PRECISION}" if _has_precision(summary["prompts"][0]) else "")
+    return "\n\n".join([*parts, f"## How it was measured\n\n{method}"])
 
 
 def models_plot(summary: Mapping[str, Any]) -> str:
@@ -70,8 +82,10 @@ def models_plot(summary: Mapping[str, Any]) -> str:
 def models_sections(summary: Mapping[str, Any]) -> list[Section]:
     """Models and sets, then the tables of each prompt."""
     sections = [Section("", (_models(summary["models"]), _sets(summary["sets"])), _TIMES)]
+    sections += [trade_section(summary)] if len(summary["models"]) > 1 else []
     for entry in summary["prompts"]:
         tables = [_scores(entry, summary["sets"]), _medians(entry, summary["sets"])]
+        tables += [_precision(entry, summary["sets"])] if _has_precision(entry) else []
         tables += (
             [_pairs(entry["pairs"]), _pairs_by_set(entry["pairs"], summary["sets"])] if entry["pairs"] else []
         )
@@ -89,11 +103,14 @@ def _origin(summary: Mapping[str, Any]) -> str:
 
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:
+    sizes = list(models[0].get("images_s", {}))
     titles = (
         "model",
         "parameters [M]",
+        "GMACs",
         "encoder [ms]",
         "decoder [ms]",
+        *(f"encoder, {size} at once [pictures/s]" for size in sizes),
         "family",
         "runs in",
         "sha256 of the weights",
@@ -102,15 +119,17 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Table:
         (
             m["model"],
             _millions(m["parameters"]),
+            "–" if m.get("gmacs") is None else f"{m['gmacs']:.2f}",
             as_whole(m["encode_ms"]),
             as_whole(m["decode_ms"]),
+            *(f"{m['images_s'][size]:.1f}" for size in sizes),
             m["family"] or "–",
             f"{m['runtime']}, {m['device']}",
             f"`{m['sha256']}`",
         )
         for m in models
     )
-    return Table(titles, rows, "lrrrlll")
+    return Table(titles, rows, "lrrrr" + "r" * len(sizes) + "lll")
 
 
 def _sets(sets: Mapping[str, Mapping[str, int]]) -> Table:
@@ -141,6 +160,27 @@ def _scores(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, int]]) -> 
     cells = (_mean_sd(trivial["sets"].get(name)) for name in sets)
     rows.append((_trivial_name(entry), *cells, as_fraction(trivial["mean_of_sets"]), "–"))
     return Table(titles, tuple(rows))
+
+
+def _has_precision(entry: Mapping[str, Any]) -> bool:
+    """Whether a summary tells it; those of former versions do not."""
+    return all("precision" in model for model in entry["models"])
+
+
+def _precision(entry: Mapping[str, Any], sets: Mapping[str, Any]) -> Table:
+    """COCO's AP and the mean IoU, by set."""
+    keys = ("map", "ap50", "ap75", "iou")
+    rows = tuple(
+        (
+            model["name"],
+            *(
+                " / ".join(as_fraction(model["precision"].get(name, {}).get(key)) for key in keys)
+                for name in sets
+            ),
+        )
+        for model in entry["models"]
+    )
+    return Table(("mAP / AP50 / AP75 / mean IoU", *sets), rows)
 
 
 def _medians(entry: Mapping[str, Any], sets: Mapping[str, Any]) -> Table:

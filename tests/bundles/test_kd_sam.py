@@ -68,6 +68,15 @@ def test_one_line_leaves_the_perceptual_term_out(workflow, promptable_bundle, se
     assert card["recipe"]["perceptual"] == "none"
 
 
+def test_masks_and_saliency_are_learnt_by_option(workflow, promptable_bundle, sets, tmp_path):
+    given = {"perceptual": "$None", "embedding_weight": 0.0, "logits": 0.5, "saliency": "activation"}
+    first_stage(workflow, promptable_bundle, sets, tmp_path / "run", **given, saliency_weight=2.0)
+    terms = rows(tmp_path / "run" / "encoder" / "losses.jsonl")[0]
+    assert terms["loss"] == pytest.approx(0.5 * terms["logits"] + 2 * terms["saliency"], rel=1e-4)
+    recipe = json.loads((tmp_path / "run" / "model.json").read_text())["recipe"]
+    assert (recipe["embedding"], recipe["logits"], recipe["saliency"]) == (0.0, 0.5, "activation")
+
+
 def test_the_losses_are_those_that_are_named(workflow, promptable_bundle, sets, tmp_path):
     loss = {"_target_": "monai_effsam.losses.EmbeddingMseLoss", "reduction": "sum"}  # over the images
     both = []

@@ -73,7 +73,9 @@ def test_one_model_is_a_table_too_and_json_prints_it(compare, capsys):
 def test_promptable_and_self_prompting_models_stand_side_by_side(compare, tiny_promptable, capsys):
     assert compare("--model", f"sam={tiny_promptable}", "--jitter", "0") == 0
     page = capsys.readouterr().out
-    assert page.count("\n| sam | ") == 1 + 2 * 2  # among the models, in means and medians of both prompts
+    assert (
+        page.count("\n| sam | ") == 2 + 2 * 3
+    )  # the model, its trade; in means, medians and precision of both prompts
     assert "| sam − tiny | 2 |" in page
 
 

@@ -241,7 +241,7 @@ MISTAKES = {
     "another teacher's cache": (wrong_cache, 2, "another teacher made (other teacher)"),
     "another width": (other_channels, 1, "its embedding has 32 channels, expected the student's 256"),
     "empty folder": (empty_folder, 2, "folder holds no images"),
-    "no teacher": (no_teacher, 1, "absent.pth: no model here"),
+    "no teacher": (no_teacher, 2, "absent.pth is missing, expected a model.pt, a training run, a bundle"),
     "run exists": (run_exists, 2, "holds a run already. Give --resume"),
     "model exists": (model_exists, 2, "model.pt: exists. Give another --out"),
     "another recipe": (lambda t, w: [*run_exists(t, w), "--resume"], 2, "is another recipe (other "),
@@ -254,6 +254,18 @@ MISTAKES = {
     "epochs of other stages": (lambda t, w: [*w, "--epochs", "3,2"], 2, "or one for each of encoder"),
     "no vgg": (lambda t, w: [*w, "--perceptual", "masked"], 2, "needs the weights of a VGG"),
     "no trunk": (lambda t, w: [*w, "--trunk", "absent"], 2, "--trunk absent: no such file"),
+    "unknown saliency": (lambda t, w: [*w, "--saliency", "gradcam"], 2, "Did you mean 'grad_cam'"),
+    "negative weight": (lambda t, w: [*w, "--logits", "-1"], 2, "--logits is -1.0, expected 0 or more"),
+    "no term": (
+        lambda t, w: [*w, "--perceptual", "none", "--embedding-weight", "0"],
+        2,
+        "stage encoder: every term has weight 0",
+    ),
+    "one term alone": (
+        lambda t, w: [*w, "--perceptual", "none", "--ablation"],
+        2,
+        "expected a stage encoder with two",
+    ),
     "odd size": (lambda t, w: [*w, "--size", "50"], 2, "size is 50"),
 }
 
@@ -277,3 +289,31 @@ def test_the_student_can_be_built_again_from_its_card(folder, student, tmp_path)
     with torch.no_grad():
         found = model.network(torch.zeros(1, 3, 64, 64), boxes=torch.tensor([[[8.0, 8.0, 40.0, 40.0]]]))
     assert found.mask_logits.shape == (1, 1, 1, 16, 16)
+
+
+@pytest.mark.slow
+def test_an_ablation_is_one_command_and_one_table(pairs, student, tmp_path, capsys):
+    out = tmp_path / "run"
+    terms = ("--perceptual", "none", "--logits", 1, "--saliency", "activation", "--ablation")
+    given = words(pairs, out, student, *LABELS, "--epochs", 1, *terms, "--cache", tmp_path / "cache")
+    assert main(given) == 0
+    said = capsys.readouterr().out
+    found = json.loads((out / "ablation.json").read_text())
+    assert list(found) == ["all_terms", "without_embedding", "without_logits", "without_saliency"]
+    assert all({"encoder mse", "decoder dice"} <= numbers.keys() for numbers in found.values())
+    assert not any(
+        "encoder loss" in numbers for numbers in found.values()
+    )  # the sum of other terms each time
+    first = [lines(out / name / "encoder" / "losses.jsonl")[0] for name in found]
+    assert len({row["loss"] for row in first}) == 4
+    assert {"logits", "saliency"} <= first[0].keys()
+    assert f"| without logits | {found['without_logits']['encoder mse']:.4f} |" in said
+    recipes = [json.loads((out / name / "recipe.json").read_text()) for name in found]
+    assert [(r["embedding"], r["logits"], r["saliency"]) for r in recipes] == [
+        (1.0, 1.0, "activation"),
+        (0.0, 1.0, "activation"),
+        (1.0, 0.0, "activation"),
+        (1.0, 1.0, "none"),
+    ]
+    assert main(given) == 2
+    assert "ablation.json: exists" in capsys.readouterr().err

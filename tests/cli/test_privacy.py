@@ -1,7 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Nothing phones home: after every command, a fresh home folder is as empty as before.
 
-ONNX Runtime and OpenVINO leave device ids and event stores there by default, and MONAI, torch or a hub client might.
+ONNX Runtime, OpenVINO and NNCF leave device ids and event stores there by default, and MONAI, torch or a hub client
+might.
 """
 
 import json
@@ -21,7 +22,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 QUICK = ("targets", "doctor", "export", "segment", "profile", "models")
-SLOW = ("train", "distill", "evaluate", "compare", "demo")
+SLOW = ("train", "search", "distill", "evaluate", "compare", "demo")
 SERVING = ("label",)
 RECIPE = {
     "encoder": {"name": "timm", "model": "mobilenetv2_035", "embed_channels": 32},
@@ -110,7 +111,16 @@ def test_large_commands_leave_nothing_behind(leaves, tiny_exported, pairs, tmp_p
     assert leaves("compare", pairs, *told, *both, "-o", tmp_path / "c") == []
     toy = ("--teacher", "random", "--epochs", 1, "--views", 1)
     assert leaves("distill", "--images", pairs / "images", *toy, "-o", tmp_path / "student") == []
+    short = ("--budget", "500MMAC", "--space", "tiny", "--top", 1, "--judge-steps", 1)
+    assert leaves("search", *short, *toy, "--images", pairs / "images", "-o", tmp_path / "search") == []
     assert leaves("demo", "-o", tmp_path / "demo", "--model", tiny_exported) == []
+
+
+@pytest.mark.slow
+def test_quantising_leaves_nothing_behind(leaves, tiny_promptable, pairs, tmp_path):
+    pytest.importorskip("nncf", reason="nncf is missing: install the extra nas")
+    words = ("--int8", "--calibrate", pairs / "images", "--max-drop", 0.9)
+    assert leaves("export", tiny_promptable, "-o", tmp_path / "int8", *words) == []
 
 
 @pytest.mark.slow

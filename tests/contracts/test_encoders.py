@@ -15,6 +15,18 @@ SMALL = {
     "timm_sam_neck": {"model": "mobilenetv3_small_050", "embed_channels": 32},
     "timm_pyramid": {"model": "mobilenetv3_small_050", "embed_channels": 32},
     "tic": {"size": "nano", "embed_channels": 32, "skips": True},
+    "searched": {
+        "architecture": {
+            "stages": [
+                {"stride": 4, "width": 16, "ops": ["pool_mixer"]},
+                {"stride": 8, "width": 32, "ops": ["mbconv_k3_e2", "linear_attention"]},
+                {"stride": 16, "width": 32, "ops": ["msa_conv_k3", "dilated_k3_d2"]},
+                {"stride": 32, "width": 48, "ops": ["grouped_k3"]},
+            ],
+            "decoder": {"width": 32},
+        },
+        "skips": (8, 4, 2),
+    },
     "sam_vit": {"size": 64, "width": 32, "depth": 2, "heads": 2, "global_blocks": [1], "embed_channels": 32},
 }
 """Name -> options of a small one, for pictures of 64 x 64."""

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from monai_effsam.data.distilling import ViewBatch
-from monai_effsam.engines.distillation import DistillationStep, TermBalance, embedding_errors
-from monai_effsam.engines.perceptual import _boxes, build_perceptual
+from monai_effsam.engines.distillation import DistillationStep, TermBalance, held_out_errors
+from monai_effsam.engines.perceptual import build_perceptual, label_boxes
 from monai_effsam.engines.teacher import load_teacher
 from monai_effsam.errors import UnknownNameError, UsageError
 from monai_effsam.networks.encoders import Encoded, build_encoder
@@ -68,11 +68,15 @@ class Given(nn.Module):
         self.embedding = nn.Parameter(embedding)
 
     def forward(self, image, modality):
-        return Encoded(self.embedding)
+        return Encoded(self.embedding[: len(image)])
 
 
 def numbers(terms):
     return {name: float(value.detach()) for name, value in terms.items()}
+
+
+def errors(encoder, batches):
+    return held_out_errors(DistillationStep(encoder), encoder, batches)
 
 
 def step_of(kind, teacher, vgg, embedding, weight=None):
@@ -112,6 +116,17 @@ def test_the_balance_survives_a_checkpoint():
     assert again(torch.tensor(9.0), torch.tensor(1.0)) == 1.5
 
 
+def test_pictures_that_are_only_watched_do_not_set_the_balance(teacher, vgg):
+    step = step_of("pyramid", teacher, vgg, batch(1).target)
+    found = held_out_errors(step, Given(batch(3).target), [batch(), batch(2, count=1)])
+    assert step.balance.weight.isnan()
+    assert found["loss"] == pytest.approx(2 * found["mse"], rel=1e-4)
+    each = [
+        held_out_errors(step, Given(batch(3).target[:n]), [b]) for n, b in ((2, batch()), (1, batch(2, 1)))
+    ]
+    assert found["perceptual"] == pytest.approx((2 * each[0]["perceptual"] + each[1]["perceptual"]) / 3)
+
+
 @pytest.mark.parametrize("kind", ["none", "pyramid", "projected"])
 def test_padding_has_no_say(kind, teacher, vgg):
     one = batch()
@@ -144,8 +159,8 @@ def test_masks_are_those_of_the_teachers_decoder(teacher, vgg):
     found = inner.decode(Encoded(one.target), boxes=boxes)
     theirs = teacher.decode(Encoded(one.target), boxes=boxes)
     torch.testing.assert_close(found.mask_logits, theirs.mask_logits)
-    assert _boxes(one.label, 64).tolist() == boxes[:, 0].tolist()
-    assert _boxes(one.label[:, :0], 64).tolist() == [[16.0, 16.0, 48.0, 48.0]] * 2
+    assert label_boxes(one.label, 64).tolist() == boxes[:, 0].tolist()
+    assert label_boxes(one.label[:, :0], 64).tolist() == [[16.0, 16.0, 48.0, 48.0]] * 2
 
 
 def test_masks_can_be_compared_without_labels(teacher, vgg):
@@ -161,11 +176,11 @@ def test_a_batch_may_mix_modalities():
     encoder.eval()
     mixed = batch(count=2, channels=32, modality=[0, 1])
     with torch.no_grad():
-        both = embedding_errors(encoder, [mixed])["mse"]
+        both = errors(encoder, [mixed])["mse"]
         alone = [
-            embedding_errors(
-                encoder, [ViewBatch(*(getattr(mixed, f)[row : row + 1] for f in ViewBatch.__slots__))]
-            )["mse"]
+            errors(encoder, [ViewBatch(*(getattr(mixed, f)[row : row + 1] for f in ViewBatch.__slots__))])[
+                "mse"
+            ]
             for row in range(2)
         ]
     assert both == pytest.approx(sum(alone) / 2, rel=1e-4)
@@ -177,10 +192,11 @@ def test_errors_of_unrelated_embeddings_of_unit_energy_are_two():
     target, other = (torch.randn(2, 256, 16, 16, generator=g) for _ in range(2))
     one = batch()
     unrelated = ViewBatch(one.image, one.modality, target, torch.ones(2, 1, 16, 16), one.label, one.known)
-    found = embedding_errors(Given(other), [unrelated])
+    found = errors(Given(other), [unrelated])
     assert found["mse"] == pytest.approx(2, rel=0.02)
     assert found["cosine"] == pytest.approx(0, abs=0.01)
-    assert embedding_errors(Given(target), [unrelated]) == pytest.approx({"mse": 0, "cosine": 1}, abs=1e-6)
+    same = {"loss": 0, "mse": 0, "cosine": 1}
+    assert errors(Given(target), [unrelated]) == pytest.approx(same, abs=1e-6)
 
 
 def test_what_a_perceptual_term_needs_is_asked_for(teacher, tmp_path):

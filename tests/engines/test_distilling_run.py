@@ -11,6 +11,7 @@ import torch
 
 from monai_effsam.data.pictures import PictureFile, Pictures
 from monai_effsam.data.slices import LabelledSlice
+from monai_effsam.engines import distilling_run
 from monai_effsam.engines.distilling_recipe import DistillationRecipe, stage_names
 from monai_effsam.engines.distilling_run import Distillation
 from monai_effsam.engines.distilling_time import epoch_seconds, form_costs
@@ -92,6 +93,35 @@ def test_training_from_the_cache_ends_at_the_loss_of_training_without(run, tmp_p
     )
     assert within == pytest.approx(without, rel=2e-3)  # 16-bit floats
     assert within[-1] < 0.95 * within[0]
+
+
+def test_what_is_learnt_is_what_is_watched(run, tmp_path):
+    recipe = replace(run.recipe, embedding=0.0, logits=1.0, saliency="token")
+    other = Distillation(
+        recipe, run.network, run.options, STUDENT, run.teacher, run.pictures, None, tmp_path / "other"
+    )
+    other.run()
+    rows = [json.loads(x) for x in (other.out / "encoder" / "held_out.jsonl").read_text().splitlines()]
+    wanted = [row["logits"] + 0.25 * row["saliency"] for row in rows]
+    assert [row["loss"] for row in rows] == pytest.approx(wanted, rel=1e-3)
+    assert len(rows) == 2
+
+
+def test_the_best_epoch_is_that_of_the_smallest_loss_whatever_the_embeddings_do(run, monkeypatch):
+    scripted = iter([(3.0, 1.0), (1.0, 2.0), (2.0, 3.0)])
+    monkeypatch.setattr(
+        distilling_run,
+        "held_out_errors",
+        lambda *_, **__: dict(zip(("loss", "mse"), next(scripted), strict=True)),
+    )
+    run.recipe = replace(run.recipe, epochs={"encoder": 2})
+    run.run()
+    assert json.loads((run.out / "model.json").read_text())["stages"]["encoder"]["best_epoch"] == 1
+
+
+def test_a_stage_without_terms_is_refused(run):
+    with pytest.raises(UsageError, match="every term has weight 0"):
+        replace(run.recipe, embedding=0.0, perceptual="none", saliency="token", saliency_weight=0.0)
 
 
 def test_the_same_options_give_the_same_student(run, tmp_path):

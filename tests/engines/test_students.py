@@ -8,9 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from monai_effsam.engines.students import STUDENTS, Student, build_student, find_student
+from monai_effsam.engines.students import (
+    STUDENTS,
+    Student,
+    build_student,
+    decoder_shape,
+    find_student,
+    student_of,
+)
 from monai_effsam.engines.teacher import load_teacher
-from monai_effsam.errors import UnknownNameError, UsageError, WeightsError
+from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.networks.encoders import Architecture, DecoderShape, StageShape
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ImageSpec
@@ -189,3 +197,34 @@ def test_tissue_is_shown_as_the_teacher_wants_it():
     teacher = {"": ImageSpec(384), "ct": ImageSpec(384, intensity="tissue")}
     specs = SMALL.specs(teacher)
     assert specs == {"": ImageSpec(64), "ct": ImageSpec(64, intensity="tissue")}
+
+
+SEARCHED = Architecture(
+    (StageShape(8, 16, ("dwsep_k3",)), StageShape(16, 32)), size=64, decoder=DecoderShape(depth=1, mlp_dim=64)
+)
+
+
+def test_an_architecture_is_a_student_with_its_own_decoder(tmp_path, sam):
+    file = tmp_path / "architecture.json"
+    file.write_text(json.dumps(SEARCHED.to_json()))
+    student = find_student(str(file))
+    assert student == student_of(SEARCHED)
+    assert (student.spec.size, student.spec.stride) == (64, 16)
+    network, options = build_student(student, sam)
+    assert decoder_shape(network) == {"mlp_dim": 64, "decoder_depth": 1}
+    theirs, key = sam.state_dict(), "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(network.state_dict()[key], theirs[key])
+    again = PromptableSam(**options)
+    again.load_state_dict(network.state_dict())
+
+
+def test_an_architecture_that_cannot_be_built_is_no_student(tmp_path):
+    file = tmp_path / "architecture.json"
+    file.write_text(json.dumps({**SEARCHED.to_json(), "stride": 32}))
+    with pytest.raises(DataError, match=r"architecture\.json: .*stride is 32"):
+        find_student(str(file))
+    file.write_text(
+        json.dumps({**SEARCHED.to_json(), "stages": [{"stride": 8, "width": 16, "ops": ["conv"]}]})
+    )
+    with pytest.raises(DataError, match=r"architecture\.json: .*operation 'conv' is unknown"):
+        find_student(str(file))

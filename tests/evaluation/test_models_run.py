@@ -12,6 +12,7 @@ import torch
 from monai_effsam.data.sets import read_sets
 from monai_effsam.errors import DataError, UnknownNameError, UsageError
 from monai_effsam.evaluation import ModelsSettings, compare_models, ellipse_in
+from monai_effsam.evaluation.models_answers import look_at
 from monai_effsam.inference import Segmenter
 from monai_effsam.inference.runtimes.torch_runtime import TorchRuntime
 from monai_effsam.metrics import dice_score
@@ -248,6 +249,7 @@ def test_the_model_is_told_with_its_checksum_size_and_times(compare, opener):
     (told,) = compare({"one": opener(Filler(), "cafe")})["models"]
     assert (told["model"], told["sha256"], told["parameters"], told["runtime"]) == ("one", "cafe", 7, "torch")
     assert told["encode_ms"] >= 0 < told["decode_ms"]
+    assert "images_s" not in told
 
 
 def test_the_page_has_every_prompt_set_model_and_pair(compare, tmp_path):
@@ -258,10 +260,11 @@ def test_the_page_has_every_prompt_set_model_and_pair(compare, tmp_path):
         part = page.split(f"## {heading}\n")[1].split("\n## ")[0]
         for line in (
             "| Dice, mean ± sd | busi (n 4) | ours (n 1) | mean of the sets | gain |",
+            "| mAP / AP50 / AP75 / mean IoU | busi | ours |",
             "| two − one |",
         ):
             assert line in part
-        assert part.count("\n| one |") == part.count("\n| two |") == 2
+        assert part.count("\n| one |") == part.count("\n| two |") == 3
     assert page.count("| ellipse in the box |") == 6
     assert page.count("| constant mask |") == 2
     assert "## Notes\n\nWhat *cannot* be compared: volumes." in page
@@ -321,3 +324,33 @@ def test_labels_without_a_target_leave_nothing_behind(compare, data_root, tmp_pa
     with pytest.raises(UsageError, match="no label holds a target"):
         compare({"one": Filler()})
     assert not (tmp_path / "out").exists()
+
+
+def test_throughput_is_measured_where_asked_and_kept_with_the_answers(compare, monkeypatch):
+    batches = ModelsSettings(jitter=(0,), batches=(1, 3))
+    (told,) = compare({"one": Filler()}, settings=batches)["models"]
+    assert list(told["images_s"]) == ["1", "3"]
+    assert min(told["images_s"].values()) > 0
+    (kept,) = compare({"one": Filler()}, settings=batches, resume=True)["models"]
+    assert kept == told
+    (other,) = compare({"one": Filler()}, settings=ModelsSettings(jitter=(0,), batches=(2,)), resume=True)[
+        "models"
+    ]
+    assert list(other["images_s"]) == ["2"]
+
+
+def test_a_table_of_a_former_version_is_not_gone_on_with(compare, tmp_path):
+    compare({"one": Filler()})
+    file = tmp_path / "out" / "images.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()]
+    gone = rows[0].index("quality")
+    file.write_text("\n".join(",".join(row[:gone] + row[gone + 1 :]) for row in rows))
+    with pytest.raises(DataError, match="quality"):
+        compare({"one": Filler()}, resume=True)
+
+
+def test_a_model_in_8_bits_is_another_one_than_that_of_the_same_weights(opener):
+    segmenter = opener(Filler())()
+    full = look_at("one", segmenter).run
+    segmenter.model.card["int8"] = {"dice": 0.99}
+    assert look_at("one", segmenter).run == full._replace(runtime="torch int8")

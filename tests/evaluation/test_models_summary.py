@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Numbers of the table of models, from lines written by hand."""
 
+import json
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from monai_effsam.evaluation import RobotUser
 from monai_effsam.evaluation.models_answers import ModelFound
 from monai_effsam.evaluation.models_rows import ModelRun, PromptedScore, read_rows, rows_csv
 from monai_effsam.evaluation.models_summary import pairs_of, summarise_models
+from monai_effsam.reports import models_page
 
 BOX = {"box": RobotUser("box", 0)}
 
@@ -24,7 +26,7 @@ def line(model, image, dice, trivial=0.5, **more):
         "seed": 0,
     }
     facts = {"set_name": "s", "group": image, "target": "polyp", "slices": 1, "label_px": 9, "mask_px": 8}
-    times = {"encode_ms": 3.25, "decode_ms": 1.5}
+    times = {"iou": dice / (2 - dice), "quality": 0.5, "encode_ms": 3.25, "decode_ms": 1.5}
     return PromptedScore(
         model=model, image=image, dice=dice, trivial=trivial, **(known | facts | times | more)
     )
@@ -58,6 +60,17 @@ def test_what_has_no_trivial_answer_has_no_gain():
         None,
         {},
     )
+
+
+def test_average_precision_is_that_of_the_order_the_model_gives_its_masks():
+    found = {0.96: 0.9, 0.72: 0.8, 0.40: 0.7}
+    for sign, expected in ((1, (0.5, 0.6634, 0.3366)), (-1, (0.2772, 0.4422, 0.1122))):
+        lines = [line("m", f"{iou}", 0.5, iou=iou, quality=sign * score) for iou, score in found.items()]
+        cell = summary_of(lines)["models"][0]["precision"]["s"]
+        assert (cell["map"], cell["ap50"], cell["ap75"]) == expected
+        assert cell["iou"] == 0.6933
+    two = [line("m", "a", 0.5, iou=0.99), line("m", "a", 0.5, iou=0.1, target="nodule")]
+    assert summary_of(two)["models"][0]["precision"]["s"]["map"] == 0.5  # of both targets alike
 
 
 def test_spread_and_quartiles_are_those_on_paper():
@@ -105,3 +118,42 @@ def test_lines_come_back_from_their_file_as_they_were(tmp_path):
     assert read_rows(tmp_path / "images.csv") == lines
     (tmp_path / "nan.csv").write_text(rows_csv([line("m", "a", 0.5, trivial=math.nan)]))
     assert math.isnan(read_rows(tmp_path / "nan.csv")[0].trivial)
+
+
+def whole_summary(times):
+    """Of two models, b a tenth better than a."""
+    lines = [line(m, f"{n}", 0.5 + extra + n / 100) for m, extra in (("a", 0), ("b", 0.1)) for n in range(4)]
+    models = [ModelFound(ModelRun(name, "aa", "", "torch", "cpu", 1), 5) for name in "ab"]
+    summary = summarise_models(lines, models, BOX, times=times, reference="a")
+    return summary | {
+        "made": {
+            "command": "c",
+            "date": "d",
+            "split": "val",
+            "seed": 0,
+            "threads": 1,
+            "cores": 2,
+            "machine": "m",
+            "versions": {},
+        },
+        "notes": "",
+    }
+
+
+def test_what_is_lost_and_won_against_the_reference_stands_in_one_row():
+    times = {
+        "a": {"encode_ms": 90.0, "decode_ms": 10.0, "gmacs": 1.5, "images_s": {"1": 10.0, "16": 20.0}},
+        "b": {"encode_ms": 30.0, "decode_ms": 20.0, "gmacs": None, "images_s": {"1": 15.0, "16": 90.0}},
+    }
+    page = models_page(whole_summary(times), "plot.svg")
+    assert "| b | +0.1000 (+0.1000 to +0.1000) | 3.00× | 2.00× | 1.50× | 4.50× |" in page
+    assert "| model | parameters [M] | GMACs | encoder [ms] | decoder [ms] | encoder, 1 at once" in page
+    assert "| a | 0.00 | 1.50 | 90 | 10 | 10.0 | 20.0 |" in page
+    assert "mAP is COCO's average precision" in page
+
+
+def test_a_summary_of_a_former_version_still_makes_its_page(root):
+    summary = json.loads((root / "docs" / "results" / "kd_sam.json").read_text())
+    page = models_page(summary, "kd_sam.svg")
+    assert "mAP" not in page
+    assert "## Tight box" in page

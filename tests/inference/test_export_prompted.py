@@ -53,6 +53,7 @@ def test_many_prompts_on_many_images_in_one_pass(exported, runtime):
     random = np.random.RandomState(0)
     images = random.randn(2, 3, 64, 64).astype(np.float32)
     embedding = graphs.encode(images)
+    np.testing.assert_allclose(graphs.encode_at_once(images), embedding, atol=1e-4, rtol=1e-3)
     boxes = np.sort(random.rand(2, 5, 2, 2) * 128, axis=2).astype(np.float32)  # (B, N, corner, xy)
     masks, quality = graphs.many_outlines(embedding, boxes, np.tile([2, 3], (2, 5, 1)))
     with torch.no_grad():

@@ -17,6 +17,7 @@ from monai_effsam import __version__
 from monai_effsam.checkpoints import LoadedModel
 from monai_effsam.errors import DataError, UnknownNameError, UsageError, WeightsError
 from monai_effsam.inference.export.esp_medsam import write_esp_medsam
+from monai_effsam.inference.export.int8 import Int8Settings, quantise
 from monai_effsam.inference.export.promptable_sam import write_promptable_sam
 from monai_effsam.inference.export.tracing import OPSET, write_openvino
 from monai_effsam.inference.runtimes.exported import FORMAT, MANIFEST_NAME, sha256_of
@@ -38,6 +39,8 @@ def export_model(
     runtimes: Sequence[str] = EXPORTS,
     *,
     overwrite: bool = False,
+    int8: Int8Settings | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write encoder and decoder of a model for some runtimes, with `manifest.json`.
 
@@ -49,21 +52,25 @@ def export_model(
         out: folder to make.
         runtimes: of `EXPORTS`, the preferred one first.
         overwrite: replace an exported model in `out`.
+        int8: quantise the graphs of a promptable model, for openvino alone.
+        card: further entries of the manifest.
 
     Returns:
         The folder.
 
     Raises:
         UnknownNameError: a runtime that cannot be exported for.
-        UsageError: `out` exists.
+        UsageError: `out` exists, or int8 for another runtime than openvino or for a self-prompting model.
         WeightsError: a network that cannot be exported, or a promptable one of several model sizes.
-        MissingExtraError: the extra `export` is not installed.
-        DataError: the folder cannot be written.
+        MissingExtraError: the extra `export`, for int8 `nas`, is not installed.
+        DataError: the folder cannot be written, or the model outlines nothing to judge int8 by.
     """
     out = Path(out)
     for name in runtimes:
         if name not in EXPORTS:
             raise UnknownNameError("runtime", name, EXPORTS)
+    if int8 is not None:
+        _check_int8(model, runtimes)
     if out.exists() and not (overwrite and (out / MANIFEST_NAME).is_file()):
         raise UsageError(
             f"{out}: exists, expected a new folder. Add --overwrite to replace an exported model."
@@ -75,7 +82,8 @@ def export_model(
         raise DataError(f"{out}: folder cannot be made ({error.strerror}). Choose another -o.") from error
     try:
         graphs = _write_graphs(model, beside, runtimes)
-        manifest = _manifest(model, graphs)
+        more = {} if int8 is None else {"int8": quantise(graphs["openvino"], int8)}
+        manifest = {**_manifest(model, graphs), **more, **(card or {})}
         (beside / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         beside.chmod(0o755)
         if out.exists():
@@ -87,6 +95,17 @@ def export_model(
             raise DataError(f"{out}: cannot be written ({error.strerror}). Choose another -o.") from error
         raise
     return out
+
+
+def _check_int8(model: LoadedModel, runtimes: Sequence[str]) -> None:
+    if tuple(runtimes) != ("openvino",):
+        raise UsageError(
+            f"int8: is asked for {', '.join(runtimes)}, expected openvino alone. Give --runtime openvino."
+        )
+    if not model.promptable:
+        raise UsageError(
+            f"{model.path}: is self-prompting, expected a promptable model for int8. Leave --int8 out."
+        )
 
 
 def _write_graphs(

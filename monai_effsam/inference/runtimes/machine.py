@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from pathlib import Path
 
-__all__ = ["peak_memory_mb", "usable_cores"]
+__all__ = ["peak_memory_mb", "processor_facts", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -34,3 +35,17 @@ def peak_memory_mb() -> float | None:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def processor_facts() -> dict[str, str | int]:
+    """Processor, usable cores and system, for who compares times; nothing that names a host or a user."""
+    name = platform.processor()
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip().lower() in ("model name", "hardware"):
+                name = value.strip()
+                break
+    system = f"{platform.system()} {platform.machine()}"
+    return {"cpu": name or platform.machine(), "cores": usable_cores(), "system": system}

@@ -54,6 +54,12 @@ class OpenVinoRuntime:
         embedding, *skips = (np.concatenate(column) for column in zip(*parts, strict=True))
         return {"embedding": embedding, **{f"skip_{i}": skip for i, skip in enumerate(skips)}}
 
+    def encode_at_once(self, images: NDArray[np.float32], modality: int) -> Arrays:
+        """As `encode`, in one pass; one by one is as fast on a CPU, and needs less memory."""
+        number = np.array([modality], np.int64)
+        embedding, *skips = self._graphs["encoder"]({"image": images, "modality": number})
+        return {"embedding": embedding, **{f"skip_{i}": skip for i, skip in enumerate(skips)}}
+
     def decode(self, encoded: Arrays, modality: int, prompt: PromptArrays | None = None) -> RawDecoding:
         """Masks of all targets of a modality."""
         active = active_rows(self.model, modality)

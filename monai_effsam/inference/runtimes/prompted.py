@@ -48,6 +48,10 @@ class PromptedGraphs:
         """(B, 3, S, S) -> embedding (B, C, h, w); the modality is not asked."""
         return np.concatenate([self._graphs["encoder"]({"image": image[None]})[0] for image in images])
 
+    def encode_at_once(self, images: NDArray[np.float32], modality: int = 0) -> NDArray[np.float32]:
+        """As `encode`, in one pass; one by one is as fast on a CPU, and needs less memory."""
+        return np.asarray(self._graphs["encoder"]({"image": images})[0])
+
     def decode(
         self, encoded: NDArray[np.float32], modality: int, prompt: PromptArrays | None = None
     ) -> RawDecoding:

@@ -59,6 +59,7 @@ class QueryDecoupledDecoder(nn.Module):
         skip_channels: channels of the encoder's skips; empty for segment-anything's plain upscaling.
         channels: widths of the upscaling with skips.
         mlp_dim: hidden width of the transformer's MLP.
+        depth: blocks of the transformer.
         hyper_dim: hidden width of the hyper-MLPs.
         query_mode: which queries share a pass: those of the `modality`, each target alone (`single`), or all of
             them (`joint`, the release).
@@ -78,6 +79,7 @@ class QueryDecoupledDecoder(nn.Module):
         skip_channels: Sequence[int] = (),
         channels: Sequence[int] = (96, 48, 24),
         mlp_dim: int = 2048,
+        depth: int = 2,
         hyper_dim: int = 256,
         query_mode: str = "modality",
         shared_hyper_mlp: bool = False,
@@ -93,7 +95,7 @@ class QueryDecoupledDecoder(nn.Module):
         self.targets = targets
         self.mask_query = nn.Embedding(targets + spare_queries, embed_dim)
         self.transformer = import_segment_anything().modeling.TwoWayTransformer(
-            depth=2, embedding_dim=embed_dim, mlp_dim=mlp_dim, num_heads=8
+            depth=depth, embedding_dim=embed_dim, mlp_dim=mlp_dim, num_heads=8
         )
         fine = channels[-1] if skip_channels else embed_dim // 8
         self.output_upscaling: nn.Module = (

@@ -47,6 +47,7 @@ class PromptableSam(nn.Module):
         image_encoder: an image encoder without modality controllers, or the options of `build_encoder`.
         prompt_size: side of the square in which points and boxes are given [px]; None for the encoder's image.
         mlp_dim: hidden width of the decoder's transformer; 2048 in SAM.
+        decoder_depth: blocks of that transformer; 2 in SAM. Its width is the embedding's.
         drawn: points and boxes are also drawn as a mask prompt (`draw_prompts`); SAM's are not.
 
     Example:
@@ -58,6 +59,8 @@ class PromptableSam(nn.Module):
 
     MLP_DIM = 2048
     """Hidden width of the transformer in SAM's decoder."""
+    DECODER_DEPTH = 2
+    """Its blocks."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class PromptableSam(nn.Module):
         *,
         prompt_size: int | None = None,
         mlp_dim: int = MLP_DIM,
+        decoder_depth: int = DECODER_DEPTH,
         drawn: bool = False,
     ) -> None:
         """Build; no weights are loaded."""
@@ -84,7 +88,7 @@ class PromptableSam(nn.Module):
         self.mask_decoder = modeling.MaskDecoder(
             num_multimask_outputs=3,
             transformer=modeling.TwoWayTransformer(
-                depth=2, embedding_dim=width, mlp_dim=mlp_dim, num_heads=8
+                depth=decoder_depth, embedding_dim=width, mlp_dim=mlp_dim, num_heads=8
             ),
             transformer_dim=width,
             iou_head_depth=3,
