@@ -159,7 +159,8 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "tcia_ct", "ct", "ChrisKalahiki/CT-Image-Analysis-using-DWT",
         "5466f73c391dcec361626d60a02834ca1393f9b8",
-        r"dicom_dir/.*\.dcm", 100, "chests and abdomens of the Cancer Imaging Archive, DICOM", _NOT_STATED, same_part=True,
+        r"dicom_dir/.*\.dcm", 100, "chests and abdomens of the Cancer Imaging Archive, DICOM", _NOT_STATED,
+        same_part=True,
     ),
     RoutingSource(
         "ircad", "ct", _SARAH + "IRCAD-Digestive-Cancer-Liver",
@@ -191,7 +192,8 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "brain_4class", "mr", "KomalChaudhari8/BRAIN_TUMOR_APP", "1fac2c320ad3f98cb71ce79d5d1490a953eaa1ec",
         r"Testing/[^/]+/T[^/]+\.jpg", 1311,
-        "heads in three planes, of Chinese hospitals and the web; shares a few pictures with the last", _NOT_STATED, same_part=True,
+        "heads in three planes, of Chinese hospitals and the web; shares a few pictures with the last", _NOT_STATED,
+        same_part=True,
     ),
     RoutingSource(
         "prostate158", "mr", _SARAH + "Prostate158-Prostate-Tumor-T2",

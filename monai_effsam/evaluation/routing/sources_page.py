@@ -19,12 +19,11 @@ __all__ = ["SourcesJudgement", "confusion_table", "judge_sources", "sources_json
 _TEXT = """\
 ## Other archives, hospitals and devices
 
-Pictures of sources that nothing in training is from, of public repositories; nothing of them is in this package. The list,
-`monai_effsam/evaluation/routing/source_table.py`, was fixed before any router was judged on it. A large source gives
-{most} pictures at most, evenly spread over its files. Every picture was compared with all training pictures by a
+Pictures of sources that nothing in training is from, of public repositories; nothing of them is in this package. The
+list, `monai_effsam/evaluation/routing/source_table.py`, was fixed before any router was judged on it. A large source
+gives {most} pictures at most, evenly spread over its files. Every picture was compared with all training pictures by a
 256-bit perceptual hash: the least distance is 52 (40 with turns and mirrors; looked at: heads of other patients), where
-equal pictures give less than 24. Mammograms and angiograms
-are left out: DICOM names them modalities of their own. Terms are as the repository or the data set states them.
+equal pictures give less than 24. Mammograms and angiograms are left out: DICOM names them modalities of their own. Terms are as the repository or the data set states them.
 Of each source sixteen pictures were looked at. The column "part in training" goes by all sources that a router may be
 trained on; it changes no figure but the two that it divides.
 
