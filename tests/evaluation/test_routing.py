@@ -81,11 +81,13 @@ def judgement(few, foreign, folds):
 def test_the_page_shows_every_row(few, foreign):
     page = routing_page(judgement(few, foreign, {"Fold 1": few}))
     assert "| balanced accuracy on val | at least 99 % | 100.0 % | 66.7 %" in page
-    assert "### Fold 1: without busi\n\nTrained for 9 steps." in page
+    assert "### Fold 1: without busi\n\nHow it was trained: 9 steps." in page
     assert "| text | " in page
     assert "3.0 ms" in page
     assert "    python X" in page
-    assert "not measured" in routing_page(judgement(few, foreign, {}))
+    alone = routing_page(judgement(few, foreign, {}))
+    assert "not measured" in alone
+    assert "Sources left out of training" not in alone
 
 
 def test_the_page_s_pictures_are_written_beside_it(few, foreign, tmp_path):

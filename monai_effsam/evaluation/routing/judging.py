@@ -84,7 +84,12 @@ def _trained(card: Mapping[str, Any]) -> str:
     gentle = round(steps * recipe.get("gentle_share", 0))
     start = f", from the weights {recipe['init'][:12]} of an earlier run" if recipe.get("init") else ""
     teacher = f", with the teacher {recipe['teacher']}" if recipe.get("teacher") else ""
-    return f"{steps} steps of {recipe['batch']} views, {gentle} of them with gentle ones{start}{teacher}"
+    stem = ", its stem as ImageNet left it" if recipe.get("stem_sha256") else ""
+    shown = card.get("sources", {})
+    pictures = f"{sum(shown.values()):,} pictures of {len(shown)} sources, " if shown else ""
+    return (
+        f"{pictures}{steps} steps of {recipe['batch']} views, {gentle} of them gentle{stem}{start}{teacher}"
+    )
 
 
 def write_judgement(judged: RouterJudgement, out: Path) -> str:

@@ -113,7 +113,7 @@ def routing_page(judged: RouterJudgement) -> str:
         "# The modality router",
         f"Made by\n\n    {judged.command}\n",
         _must_show(told, judged.runtime),
-        f"The router was trained for {judged.trained['']}.",
+        f"How it was trained: {judged.trained['']}.",
         _ON_VAL,
         f"![Confusion matrix of the validation pictures]({_VAL_CHART})",
         _confusion(judged.val),
@@ -123,12 +123,12 @@ def routing_page(judged: RouterJudgement) -> str:
             if judged.elsewhere
             else []
         ),
-        _ON_OTHERS,
+        *([_ON_OTHERS] if judged.folds else []),
     ]
     for name, answers in judged.folds.items():
         parts += [
             f"### {name}: without {', '.join(judged.left_out[name])}",
-            f"Trained for {judged.trained[name]}.",
+            f"How it was trained: {judged.trained[name]}.",
             _confusion(answers),
             _sources(answers),
         ]
@@ -150,8 +150,8 @@ def _must_show(told: Mapping[str, Any], runtime: str) -> str:
         ("balanced accuracy on other archives, hospitals and devices", "at least 95 %",
          _percent(elsewhere.get("balanced_accuracy")),
          f"{_percent(elsewhere.get('balanced_accuracy_with_unknown'))} where \"unknown\" counts as wrong"),
-        ("the same of routers trained without some sources, on these", "at least 95 %", _percent(other),
-         f"{_percent(other_unknown)} where \"unknown\" counts as wrong"),
+        *([("the same of routers trained without some sources, on these", "at least 95 %", _percent(other),
+            f"{_percent(other_unknown)} where \"unknown\" counts as wrong")] if other is not None else []),
         ("foreign pictures answered \"unknown\" at 99 % recall of known ones", "at least 90 %",
          _percent(told["foreign_unknown_at_99_recall"]),
          f"as shipped {_percent(told['foreign_unknown_as_shipped'])} at {_percent(told['recall_val_as_shipped'])}"),

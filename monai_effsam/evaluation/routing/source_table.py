@@ -51,7 +51,7 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "edd2020", "endoscopy", _SARAH + "Endoscopy-Multi-Organ-Disease",
         "78076af493f1567d84238b91eb82aeff77ebd9d2", _flex("EDD2020"), 33,
-        "gastroscopies and colonoscopies of four centres, white light and narrow band", "CC BY 4.0",
+        "gastroscopies and colonoscopies of four centres, white light and narrow band", "CC BY 4.0", same_part=True,
     ),
     # Ultrasound
     RoutingSource(
@@ -120,7 +120,7 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "dental", "xray", "theatulgupta/Dental-X-Ray-Cavity-Detection",
         "124429676e73769e33793835a6940aac773e6e5a", r"data/raw/images/.*\.png", 64,
-        "panoramas of teeth", _NOT_STATED,
+        "panoramas of teeth", _NOT_STATED, same_part=True,
     ),
     RoutingSource(
         "knee_implants", "xray", "NirantK/knee-xrays", "44e1499a0c8fecfb37704aec4c1daa9d5acfbd6e",
@@ -150,16 +150,17 @@ SOURCES: tuple[RoutingSource, ...] = (
     # CT
     RoutingSource(
         "covid_ct", "ct", "GKasperek/data_c19_cropped", "2f7fa6d90ab9e1ed66fe546855ce7367d48d4df5",
-        r"CT_(Non)?COVID/.*\.(png|jpg)", 746, "lungs, cut out of publications", _NOT_STATED,
+        r"CT_(Non)?COVID/.*\.(png|jpg)", 746, "lungs, cut out of publications", _NOT_STATED, same_part=True,
     ),
     RoutingSource(
         "head_ct", "ct", "Roiabr/Head-CT-hemorrhage-detection", "36b7fe82b5eaf326cbf4064cde22831c9093ef8d",
-        r"Dataset/head_ct/.*\.png", 200, "heads, from the web", _NOT_STATED,
+        r"Dataset/head_ct/.*\.png", 200, "heads, from the web", _NOT_STATED, same_part=True,
     ),
     RoutingSource(
         "tcia_ct", "ct", "ChrisKalahiki/CT-Image-Analysis-using-DWT",
         "5466f73c391dcec361626d60a02834ca1393f9b8",
         r"dicom_dir/.*\.dcm", 100, "chests and abdomens of the Cancer Imaging Archive, DICOM", _NOT_STATED,
+        same_part=True,
     ),
     RoutingSource(
         "ircad", "ct", _SARAH + "IRCAD-Digestive-Cancer-Liver",
@@ -169,11 +170,11 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "sich", "ct", _SARAH + "Spontaneous-Intracerebral-Hemorrhage-CT",
         "5350ace8b50e4186d030db4825cea20511c3e1bc", _flex("PHE-SICH-CT-IDS"), 19,
-        "heads with haemorrhage, lying on their side", "CC BY-SA 4.0",
+        "heads with haemorrhage, lying on their side", "CC BY-SA 4.0", same_part=True,
     ),
     RoutingSource(
         "lung_ct", "ct", _SARAH + "Lung-CT",
-        "4c2bdc4793c83d24c2206909071947dec83390a3", _flex("Lung"), 22, "chests", _NOT_STATED,
+        "4c2bdc4793c83d24c2206909071947dec83390a3", _flex("Lung"), 22, "chests", _NOT_STATED, same_part=True,
     ),
     RoutingSource(
         "curvas", "ct",
@@ -186,17 +187,18 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "brain_tumour", "mr", "MohamedAliHabib/Brain-Tumor-Detection",
         "30470ae8eb2e4a523df7dc45dd5323903cb98365",
-        r"(yes|no)/.*", 253, "heads, from the web", "Apache 2.0",
+        r"(yes|no)/.*", 253, "heads, from the web", "Apache 2.0", same_part=True,
     ),
     RoutingSource(
         "brain_4class", "mr", "KomalChaudhari8/BRAIN_TUMOR_APP", "1fac2c320ad3f98cb71ce79d5d1490a953eaa1ec",
         r"Testing/[^/]+/T[^/]+\.jpg", 1311,
         "heads in three planes, of Chinese hospitals and the web; shares a few pictures with the last", _NOT_STATED,
+        same_part=True,
     ),
     RoutingSource(
         "prostate158", "mr", _SARAH + "Prostate158-Prostate-Tumor-T2",
         "def48d0622fed46a33b65a3a2c8dec4506747914", _flex("Prostate158-T2"), 36,
-        "prostates, Charité Berlin", "unknown, says the repository",
+        "prostates, Charité Berlin", "unknown, says the repository", same_part=True,
     ),
     RoutingSource(
         "spider", "mr", _SARAH + "SPIDER-T2W-Subset",
@@ -211,7 +213,7 @@ SOURCES: tuple[RoutingSource, ...] = (
     RoutingSource(
         "breastdm", "mr", _SARAH + "BreastDM-DCE-MRI",
         "3bbce6b986b7b32e5f83e895d09de1807140c6d0", _flex("BreastDM"), 24,
-        "breasts, with contrast agent", _NOT_STATED,
+        "breasts, with contrast agent", _NOT_STATED, same_part=True,
     ),
     RoutingSource(
         "uwm_gi", "mr", _SARAH + "UWM-GI-Tract",
