@@ -39,8 +39,10 @@ def load_timm_trunk(network: str, file: Path) -> nn.Module:
         ) from error
     trunk = cast(nn.Module, timm.create_model(network, pretrained=False, num_classes=0))
     own = trunk.state_dict()
-    shapes = {k: v.shape for k, v in own.items() if not k.endswith("num_batches_tracked")}
-    found = {k: v.shape for k, v in state.items()}
+    shapes, found = (
+        {k: v.shape for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
+        for tensors in (own, state)
+    )
     wrong = [k for k in {**shapes, **found} if shapes.get(k) != found.get(k)]
     if wrong:
         raise WeightsError(
