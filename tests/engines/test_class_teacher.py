@@ -60,7 +60,9 @@ def batches(count=4, seed=0):
 def test_a_trunk_is_checked(weights, tmp_path):
     trunk = load_timm_trunk(NAME, weights)
     assert trunk(torch.zeros(1, 3, 32, 32)).shape == (1, trunk.num_features)
-    save_file(trunk.state_dict(), tmp_path / "counted.safetensors")  # as timm gives it, with the norms' counters
+    save_file(
+        trunk.state_dict(), tmp_path / "counted.safetensors"
+    )  # as timm gives it, with the norms' counters
     assert load_timm_trunk(NAME, tmp_path / "counted.safetensors") is not None
     with pytest.raises(UnknownNameError, match="timm network"):
         load_timm_trunk("test_efficientnett", weights)
