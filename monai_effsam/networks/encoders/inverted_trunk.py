@@ -48,9 +48,7 @@ class InvertedStem(nn.ModuleList):
         super().__init__(
             [
                 nn.Sequential(_halving(3, wide, 3, 1, same), nn.ReLU6()),
-                nn.Sequential(
-                    ConvNorm(wide, wide, 3, groups=wide), nn.ReLU6(), ConvNorm(wide, narrow)
-                ),
+                nn.Sequential(ConvNorm(wide, wide, 3, groups=wide), nn.ReLU6(), ConvNorm(wide, narrow)),
             ]
         )
         self.channels = (narrow,)

@@ -34,7 +34,9 @@ class InvertedShape(NamedTuple):
     expand: int
 
 
-INVERTED: dict[str, InvertedShape] = {f"mbconv_k{k}_e{e}": InvertedShape(k, e) for k in (3, 5, 7) for e in (2, 4, 6)}
+INVERTED: dict[str, InvertedShape] = {
+    f"mbconv_k{k}_e{e}": InvertedShape(k, e) for k in (3, 5, 7) for e in (2, 4, 6)
+}
 """Name -> shape of the inverted residuals ("MobileNetV2", Sandler et al., arXiv 1801.04381)."""
 
 
