@@ -135,7 +135,10 @@ def inherit(
     shares = {name: filled.inherited / max(1, filled.all) for name, filled in found.items()}
     parameters = sum(p.numel() for p in network.parameters())
     log.info("%s: %d of %d parameters inherited", trunk.name, total, parameters)
-    return Inheritance(trunk.name, trunk.sha256, shares, total, parameters)
+    result = Inheritance(trunk.name, trunk.sha256, shares, total, parameters)
+    if isinstance(network, SearchedEncoder):
+        network.inherited = result.to_json()
+    return result
 
 
 def _plan(trunk: MobileTrunk, labels: Sequence[str], widths: Sequence[int], *, ordered: bool) -> _Plan:

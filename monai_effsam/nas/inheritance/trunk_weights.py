@@ -145,31 +145,34 @@ def read_trunk(file: Path, network: str = INHERITED_TRUNK) -> MobileTrunk:
     )
 
 
-def _check_family(model: Any, network: str) -> None:
+def _check_family(model: nn.Module, network: str) -> None:
     """Refuse a network whose blocks are no plain inverted residuals."""
-    kinds = [[type(block).__name__ for block in stage] for stage in getattr(model, "blocks", [])]
-    found = "another family"
-    if (
-        kinds
-        and kinds[0] == ["DepthwiseSeparableConv"]
-        and {"InvertedResidual"} == {kind for stage in kinds[1:] for kind in stage}
-    ):
-        blocks = [block for stage in model.blocks for block in stage]
-        modules = [module for block in blocks for module in block.modules()]
-        acts = {type(module) for module in (model.bn1.act, *(block.bn1.act for block in blocks))}
-        strides = [stage[0].conv_dw.stride[0] for stage in model.blocks]
-        found = ""
-        if any(type(block.se) is not nn.Identity for block in blocks):
-            found = "squeeze-excitation"
-        elif acts != {nn.ReLU6}:
-            found = f"the activation {', '.join(sorted(act.__name__ for act in acts))}"
-        elif strides[:2] != [1, 2] or any(isinstance(m, nn.Conv2d) and m.dilation != (1, 1) for m in modules):
-            found = "other strides"
-    if found:
+    if found := _strange(model):
         raise UsageError(
             f"network to inherit from: {network} has {found}, expected plain inverted residuals with ReLU6. Take "
             f"{INHERITED_TRUNK} or mobilenetv2_100."
         )
+
+
+def _strange(model: Any) -> str:
+    """What a network has that cannot be inherited; empty for nothing."""
+    if type(model).__name__ not in ("EfficientNet", "MobileNetV3"):
+        return "blocks of another family"
+    stages = [list(stage) for stage in model.blocks]
+    every = [block for stage in stages for block in stage]
+    if any(not isinstance(getattr(block, "se", None), nn.Identity | None) for block in every):
+        return "squeeze-excitation"
+    kinds = [type(block).__name__ for block in every]
+    if len(stages[0]) > 1 or kinds[0] != "DepthwiseSeparableConv" or {*kinds[1:]} != {"InvertedResidual"}:
+        return "blocks of another family"
+    acts = {type(norm.act) for norm in (model.bn1, *(block.bn1 for block in every))}
+    if acts != {nn.ReLU6}:
+        return f"the activation {', '.join(sorted(act.__name__ for act in acts))}"
+    convolutions = [module for module in model.blocks.modules() if isinstance(module, nn.Conv2d)]
+    strides = [stage[0].conv_dw.stride[0] for stage in stages]
+    if strides[:2] != [1, 2] or any(conv.dilation != (1, 1) for conv in convolutions):
+        return "other strides"
+    return ""
 
 
 def _load(model: nn.Module, file: Path, network: str) -> str:

@@ -142,6 +142,9 @@ class SearchedEncoder(ImageEncoder):
         train_norms: let BatchNorm follow the batches in training; False holds its statistics.
         fold: fold every BatchNorm into its convolution (`fold_batch_norm`), for weights that were folded.
 
+    Attributes:
+        inherited: what stem and stages took from a pretrained trunk, for cards; None for nothing.
+
     Raises:
         SpecError: an architecture that cannot be built, or skips at other strides.
         UnknownNameError: an operation that does not exist.
@@ -164,6 +167,7 @@ class SearchedEncoder(ImageEncoder):
         if not isinstance(architecture, Architecture):
             architecture = Architecture.from_json(architecture)
         self.architecture, self.train_norms = architecture, train_norms
+        self.inherited: dict[str, Any] | None = None
         self.stride, self.embed_channels = architecture.stride, architecture.decoder.width
         shapes = architecture.stages
         kind = architecture.trunk
@@ -206,6 +210,12 @@ class SearchedEncoder(ImageEncoder):
         if not self.train_norms:
             hold_norms(self)
         return self
+
+    def pretrained_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of stem and stages if they took some from a pretrained trunk, which a training treats gently."""
+        if self.inherited:
+            yield from self.stem.parameters()
+            yield from self.stages.parameters()
 
     def controller_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the experts."""
