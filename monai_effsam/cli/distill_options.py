@@ -36,8 +36,8 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
         const=True,
         default=False,
         metavar="FILE",
-        help="its encoder, the teacher's at another size, starts as the teacher's; with FILE, a searched one starts from "
-        "these weights of a pretrained network, .safetensors",
+        help="its encoder, the teacher's at another size, starts as the teacher's; with FILE, a searched one starts "
+        "from these weights of a pretrained network, .safetensors",
     )
     add_inherit_network(parser)
     parser.add_argument("--size", type=int, metavar="PX", help="side of its input (default: the student's)")

@@ -74,10 +74,8 @@ def lite(tmp_path_factory):
 
 @torch.no_grad()
 def timm_maps(network, image):
-    x, maps = network.bn1(network.conv_stem(image)), []
-    for blocks in network.blocks:
-        maps.append(x := blocks(x))
-    return maps
+    x = network.bn1(network.conv_stem(image))
+    return [x := blocks(x) for blocks in network.blocks]
 
 
 @torch.no_grad()
@@ -363,7 +361,7 @@ def test_wrong_files_and_names_are_refused(tmp_path, lite):
     with pytest.raises(WeightsError, match=r"a\.safetensors: is no readable safetensors file"):
         read_trunk(file)
     file.write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="is no readable safetensors file .*, expected weights of tf_eff"):
+    with pytest.raises(WeightsError, match=r"is no readable safetensors file .*, expected weights of tf_eff"):
         read_trunk(file)
     with pytest.raises(WeightsError, match=r"lacks \d+ of \d+ tensors of mobilenetv2_100, such as"):
         read_trunk(kept(lite[0], tmp_path), "mobilenetv2_100")

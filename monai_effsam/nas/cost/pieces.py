@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from monai_effsam.nas.space.search_space import SearchSpace
+from monai_effsam.nas.space.search_space import SearchSpace, StageChoices
 from monai_effsam.networks.blocks.operations import (
     INVERTED,
     OPERATIONS,
@@ -172,19 +172,36 @@ def _sized(space: SearchSpace, size: int, references: bool) -> Iterable[NetworkP
             yield entry_piece(first.entry, STEM_WIDTHS[-1], width, size // first.stride, first.stride // 2)
     last = {stage.stride: stage for stage in space.stages}
     for before, stage in zip((None, *space.stages), space.stages, strict=False):
-        side = size // stage.stride
-        if stage.stride in space.stems and not space.inverted:
-            yield from (NetworkPiece(STEM, "", 3, width, size, stage.stride) for width in stage.widths)
-        more = [op.name for op in OPERATIONS.values() if op.reference and references and stage.stride >= 8]
-        for width in stage.widths:
-            yield from (NetworkPiece(OP, name, width, width, side) for name in (*stage.ops, *more))
-            for inputs in before.widths if before and before.stride >= min(space.stems) else ():
-                factor = stage.stride // before.stride if before else 1
-                yield entry_piece(stage.entry, inputs, width, side, factor)
-            for stride in space.strides if last[stage.stride] is stage else ():
-                for neck in space.neck_widths if stage.stride >= stride else ():
-                    yield NetworkPiece(LATERAL, "", width, neck, side, stage.stride // stride)
+        yield from _of_stage(space, size, stage, before, references)
+        if stage is last[stage.stride]:
+            yield from _laterals(space, size, stage)
     for kind in space.neck_kinds:
         for neck in space.neck_widths:
             for width in space.decoder_widths:
                 yield from (NetworkPiece(HEAD, kind, neck, width, size // stride) for stride in space.strides)
+
+
+def _of_stage(
+    space: SearchSpace, size: int, stage: StageChoices, before: StageChoices | None, references: bool
+) -> Iterable[NetworkPiece]:
+    """The stem that may lead to a stage, its blocks, and the entries from the stage before."""
+    side = size // stage.stride
+    if stage.stride in space.stems and not space.inverted:
+        yield from (NetworkPiece(STEM, "", 3, width, size, stage.stride) for width in stage.widths)
+    more = [op for op in OPERATIONS.values() if op.reference and references and stage.stride >= 8]
+    for width in stage.widths:
+        names = [*stage.ops, *(op.name for op in more if not width % op.step)]
+        yield from (NetworkPiece(OP, name, width, width, side) for name in names)
+        if before and before.stride >= min(space.stems):
+            factor = stage.stride // before.stride
+            yield from (entry_piece(stage.entry, inputs, width, side, factor) for inputs in before.widths)
+
+
+def _laterals(space: SearchSpace, size: int, stage: StageChoices) -> Iterable[NetworkPiece]:
+    for stride in space.strides:
+        if stage.stride >= stride:
+            side, factor = size // stage.stride, stage.stride // stride
+            for width in stage.widths:
+                yield from (
+                    NetworkPiece(LATERAL, "", width, neck, side, factor) for neck in space.neck_widths
+                )

@@ -45,8 +45,8 @@ class Filled(NamedTuple):
 def fitted_kernel(weight: Tensor, side: int) -> Tensor:
     """Kernels of another side, (..., k, k) -> (..., side, side), as in "Once-for-All" (Cai et al., arXiv 1908.09791).
 
-    A larger one gets zeros around; of a smaller one the centre is left, times what keeps the sum of its absolute weights
-    (Once-for-All learns a matrix for it), ten at most.
+    A larger one gets zeros around; of a smaller one the centre is left, times what keeps the sum of its absolute
+    weights (Once-for-All learns a matrix for it), ten at most.
     """
     more = (side - weight.shape[-1]) // 2
     if more >= 0:
@@ -76,7 +76,7 @@ def fill_layer(
     weight = fitted_kernel(weight, target.c.kernel_size[0])
     count, taken = len(outputs), weight.shape[1]
     scale, shift, mean, variance = (part[outputs] for part in source[1:])
-    norm = target.bn
+    norm: nn.Module = target.bn
     if isinstance(norm, nn.BatchNorm2d):
         norm.weight[:count], norm.bias[:count] = scale, shift
         cast(Tensor, norm.running_mean)[:count] = mean

@@ -24,8 +24,8 @@ from monai_effsam.nas.cost.pieces import (
 from monai_effsam.nas.cost.table import LatencyTable
 from monai_effsam.nas.space.search_space import SearchSpace
 from monai_effsam.networks.blocks.operations import SKIP
-from monai_effsam.networks.encoders.inverted_trunk import STEM_WIDTHS
 from monai_effsam.networks.encoders.architecture import Architecture
+from monai_effsam.networks.encoders.inverted_trunk import STEM_WIDTHS
 
 __all__ = ["ArchitecturePrice", "CostTerm", "ExpectedCost", "check_budget", "latency_price", "mac_price"]
 

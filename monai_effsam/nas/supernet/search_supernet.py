@@ -86,8 +86,9 @@ class SearchSupernet(nn.Module):
         for stage in space.stages:
             width = max(stage.widths)
             if before:
-                options = {"name": stage.entry, "stride": stage.stride // reached, "trunk": space.trunk}
-                self.entries.append(SlicedModule(partial(stage_entry, **options), before, width))
+                step = stage.stride // reached
+                entry = partial(stage_entry, name=stage.entry, stride=step, trunk=space.trunk)
+                self.entries.append(SlicedModule(entry, before, width))
             blocks = (
                 MixedBlock((*stage.ops, SKIP), width, self.guards, space.trunk) for _ in range(stage.slots)
             )
