@@ -14,7 +14,7 @@ from monai_effsam.nas.inheritance.trunk_weights import LayerWeights, TrunkBlock
 from monai_effsam.networks.blocks.mbconv import ConvNorm
 
 __all__ = [
-    "Filled",
+    "InheritedPart",
     "fill_fused",
     "fill_inverted",
     "fill_layer",
@@ -26,7 +26,7 @@ __all__ = [
 _MOST = 10.0  # that a kernel's rest is multiplied with for what was cut off
 
 
-class Filled(NamedTuple):
+class InheritedPart(NamedTuple):
     """How much of some layers was inherited.
 
     Attributes:
@@ -37,9 +37,9 @@ class Filled(NamedTuple):
     inherited: int = 0
     all: int = 0
 
-    def plus(self, other: Filled) -> Filled:
+    def plus(self, other: InheritedPart) -> InheritedPart:
         """Both together."""
-        return Filled(self.inherited + other.inherited, self.all + other.all)
+        return InheritedPart(self.inherited + other.inherited, self.all + other.all)
 
 
 def fitted_kernel(weight: Tensor, side: int) -> Tensor:
@@ -61,7 +61,7 @@ def fitted_kernel(weight: Tensor, side: int) -> Tensor:
 @torch.no_grad()
 def fill_layer(
     target: ConvNorm, source: LayerWeights, outputs: Tensor, inputs: Tensor | None = None
-) -> Filled:
+) -> InheritedPart:
     """Write a trunk's layer into the first channels of a searched one.
 
     What is left of the target keeps its initialisation, but its new inputs do not reach inherited outputs at first.
@@ -88,12 +88,12 @@ def fill_layer(
         target.c.bias[:count] = shift - mean * gain
     target.c.weight[:count] = 0.0
     target.c.weight[:count, :taken] = weight
-    return Filled(weight.numel(), target.c.weight.numel())
+    return InheritedPart(weight.numel(), target.c.weight.numel())
 
 
 def fill_inverted(
     layers: nn.Sequential, source: TrunkBlock, inputs: Tensor, outputs: Tensor, ordered: bool
-) -> Filled:
+) -> InheritedPart:
     """An inverted residual from a trunk's: its hidden channels by their importance.
 
     Args:
@@ -111,7 +111,7 @@ def fill_inverted(
     return parts.plus(fill_layer(project, source.project, outputs, hidden))
 
 
-def fill_fused(layers: nn.Sequential, source: TrunkBlock, channels: Tensor, ordered: bool) -> Filled:
+def fill_fused(layers: nn.Sequential, source: TrunkBlock, channels: Tensor, ordered: bool) -> InheritedPart:
     """A fused inverted residual: its k x k convolution is the product of a trunk's 1x1 and depthwise one.
 
     The activation between the two is passed over, as it must; what the first norm adds goes into the second's mean.
@@ -134,7 +134,7 @@ def fill_fused(layers: nn.Sequential, source: TrunkBlock, channels: Tensor, orde
     )
 
 
-def fill_separable(layers: nn.Sequential, source: TrunkBlock, channels: Tensor) -> Filled:
+def fill_separable(layers: nn.Sequential, source: TrunkBlock, channels: Tensor) -> InheritedPart:
     """A depthwise-separable block: an inverted residual in which each channel has the one hidden one it feeds most.
 
     Args:

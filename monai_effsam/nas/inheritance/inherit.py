@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_effsam.nas.inheritance.channels import chosen_channels, stem_importance, stream_importance
 from monai_effsam.nas.inheritance.fitting_blocks import (
-    Filled,
+    InheritedPart,
     fill_fused,
     fill_inverted,
     fill_layer,
@@ -173,9 +173,11 @@ def _supernet_places(supernet: SearchSupernet) -> Iterator[_Place]:
                 yield _Place(index, slot, op, cast(Any, module).full)
 
 
-def _fill(place: _Place, trunk: MobileTrunk, plan: _Plan) -> Filled:
+def _fill(place: _Place, trunk: MobileTrunk, plan: _Plan) -> InheritedPart:
     """One place from the trunk, or nothing where it has nothing like it."""
-    nothing = Filled(0, sum(m.weight.numel() for m in place.module.modules() if isinstance(m, nn.Conv2d)))
+    nothing = InheritedPart(
+        0, sum(m.weight.numel() for m in place.module.modules() if isinstance(m, nn.Conv2d))
+    )
     source, channels = plan.sources[place.stage], plan.streams[place.stage]
     if source is None:
         return nothing
@@ -198,10 +200,10 @@ def _fill(place: _Place, trunk: MobileTrunk, plan: _Plan) -> Filled:
     return nothing
 
 
-def _fill_stem(stem: nn.Module, layers: Sequence[LayerWeights], ordered: bool) -> Filled:
+def _fill_stem(stem: nn.Module, layers: Sequence[LayerWeights], ordered: bool) -> InheritedPart:
     """All of an inverted trunk's stem; of a plain one's the first convolution."""
     modules = [module for module in stem.modules() if isinstance(module, ConvNorm)]
-    total = Filled(0, sum(module.c.weight.numel() for module in modules))
+    total = InheritedPart(0, sum(module.c.weight.numel() for module in modules))
     colours = torch.arange(3)
     if not isinstance(stem, InvertedStem):
         width = modules[0].c.out_channels

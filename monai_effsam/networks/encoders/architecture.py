@@ -180,16 +180,13 @@ class Architecture:
         if self.trunk not in TRUNK_KINDS:
             raise UnknownNameError("Architecture: trunk", str(self.trunk), TRUNK_KINDS)
         strides = [stage.stride for stage in self.stages]
+        firsts: tuple[int, ...] = (4, 8)
+        steps: tuple[int, ...] = (2,)
+        wanted = "4 or 8 and twice as much each time"
         if self.inverted:
-            if not strides or strides[0] != 4 or any(b not in (a, 2 * a) for a, b in pairwise(strides)):
-                raise SpecError(
-                    f"Architecture: strides of the stages are {strides}, expected 4 and as much or twice as much each "
-                    f"time in a trunk of the kind {self.trunk}."
-                )
-        elif not strides or strides[0] > 8 or any(b != 2 * a for a, b in pairwise(strides)):
-            raise SpecError(
-                f"Architecture: strides of the stages are {strides}, expected 4 or 8 and twice as much each time."
-            )
+            firsts, steps, wanted = ((4,), (1, 2), "4 and as much or twice as much each time")
+        if not strides or strides[0] not in firsts or any(b // a not in steps for a, b in pairwise(strides)):
+            raise SpecError(f"Architecture: strides of the stages are {strides}, expected {wanted}.")
         for stage in self.stages:
             if (stage.entry != CONV_ENTRY) != self.inverted:
                 raise SpecError(
