@@ -180,13 +180,11 @@ class Architecture:
         if self.trunk not in TRUNK_KINDS:
             raise UnknownNameError("Architecture: trunk", str(self.trunk), TRUNK_KINDS)
         strides = [stage.stride for stage in self.stages]
-        firsts: tuple[int, ...] = (4, 8)
-        steps: tuple[int, ...] = (2,)
-        wanted = "4 or 8 and twice as much each time"
+        firsts, steps, wanted = {4, 8}, {2}, "4 or 8 and twice"
         if self.inverted:
-            firsts, steps, wanted = ((4,), (1, 2), "4 and as much or twice as much each time")
+            firsts, steps, wanted = {4}, {1, 2}, "4 and as much or twice"
         if not strides or strides[0] not in firsts or any(b // a not in steps for a, b in pairwise(strides)):
-            raise SpecError(f"Architecture: strides of the stages are {strides}, expected {wanted}.")
+            raise SpecError(f"Architecture: strides of the stages are {strides}, expected {wanted} as much each time.")
         for stage in self.stages:
             if (stage.entry != CONV_ENTRY) != self.inverted:
                 raise SpecError(
