@@ -36,9 +36,7 @@ NECK_KINDS: tuple[str, ...] = ("separable", "dense")
 """How the neck makes the embedding: depthwise 3x3 and 1x1 convolution, or one 3x3 convolution."""
 
 TRUNK_KINDS: tuple[str, ...] = ("plain", "inverted", "inverted_same")
-"""How a trunk begins and goes on to its next stage: 3x3 convolutions and ReLU; or as a MobileNetV2, with inverted
-residuals and ReLU6; or as that with TensorFlow's padding, which at stride 2 begins a cell later (EfficientNet-Lite).
-"""
+"""Stem and entries of stages: 3x3 convolutions; MobileNetV2's, with ReLU6 everywhere; that padded as TensorFlow does."""
 
 CONV_ENTRY = "conv"
 """What leads to a stage of a plain trunk: a 3x3 convolution of stride 2."""
@@ -184,7 +182,9 @@ class Architecture:
         if self.inverted:
             firsts, steps, wanted = {4}, {1, 2}, "4 and as much or twice"
         if not strides or strides[0] not in firsts or any(b // a not in steps for a, b in pairwise(strides)):
-            raise SpecError(f"Architecture: strides of the stages are {strides}, expected {wanted} as much each time.")
+            raise SpecError(
+                f"Architecture: strides of the stages are {strides}, expected {wanted} as much each time."
+            )
         for stage in self.stages:
             if (stage.entry != CONV_ENTRY) != self.inverted:
                 raise SpecError(
