@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -258,10 +259,6 @@ def test_networks_inherit_in_the_search_and_in_the_distillation(folder, weights,
     assert f"weights of mobilenetv2_100, sha256 {digest}" in (tmp_path / "run" / "report.html").read_text()
     best = tmp_path / "run" / "architecture.json"
     assert json.loads(best.read_text())["trunk"] == "inverted"  # pads as the network does
-    # judged otherwise than without
-    assert main(words(folder, tmp_path / "bare", "--space", "inverted", budget="9MMAC")) == 0
-    scores = [{one["id"]: one["score"] for one in ranked(tmp_path / name)} for name in ("run", "bare")]
-    assert not set(scores[0].values()) & set(scores[1].values())
     given = ["distill", "--teacher", "random", "--student", str(best), "--images", str(folder), "--inherit"]
     more = ["--epochs", "1", "--batch", "4", "--views", "1", "--device", "cpu", "-q", "-o"]
     assert main([*given, str(weights), *NETWORK, *more, str(tmp_path / "student")]) == 0
@@ -271,6 +268,21 @@ def test_networks_inherit_in_the_search_and_in_the_distillation(folder, weights,
     assert 0.1 < card["inherited"]["share"] < 1
     assert card["inherited"]["blocks"]["stem"] == 1.0
     assert card["recipe"]["inherit"] == f"mobilenetv2_100 {digest}"
+
+
+def test_supernets_and_judged_networks_begin_otherwise_than_without(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(SPACES, "inverted", replace(INVERTED, trunk="inverted"))
+    given, heir = ["--space", "inverted"], ["--inherit", weights, *NETWORK]
+    for name, more in (("bare", []), ("heir", heir)):
+        assert main(words(folder, tmp_path / name, *given, *more, budget="9MMAC")) == 0
+        few = ["--searcher", "random", "--count", 1]
+        assert main(words(folder, tmp_path / f"{name} drawn", *given, *few, *more, budget="9MMAC")) == 0
+    logs = [(tmp_path / name / "search.jsonl").read_text().splitlines()[0] for name in ("bare", "heir")]
+    losses = [json.loads(line)["loss"] for line in logs]
+    assert abs(losses[0] - losses[1]) > 1e-4
+    (bare,), (heir,) = (ranked(tmp_path / f"{name} drawn") for name in ("bare", "heir"))
+    assert bare["id"] == heir["id"]
+    assert abs(bare["score"] - heir["score"]) > 1e-5
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ NECK_KINDS: tuple[str, ...] = ("separable", "dense")
 """How the neck makes the embedding: depthwise 3x3 and 1x1 convolution, or one 3x3 convolution."""
 
 TRUNK_KINDS: tuple[str, ...] = ("plain", "inverted", "inverted_same")
-"""Stem and entries of stages: 3x3 convolutions; MobileNetV2's, with ReLU6 everywhere; that padded as TensorFlow does."""
+"""Stem and entries of stages: 3x3 convolutions; MobileNetV2's, with ReLU6 everywhere; these as TensorFlow pads them."""
 
 CONV_ENTRY = "conv"
 """What leads to a stage of a plain trunk: a 3x3 convolution of stride 2."""
