@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +18,23 @@ STEM_WIDTHS = (32, 16)
 """C of the first convolution and of the map at stride 2, in MobileNetV2 and EfficientNet-Lite0 alike."""
 
 
+class _UnevenConvolution(torch.autograd.Function):
+    """A convolution of stride 2 padded otherwise at the end: in an exported graph one node, where a padding by itself
+    costs as much as a convolution.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, low: int, high: int, groups: int, *bias: Tensor
+    ) -> Tensor:
+        return F.conv2d(F.pad(x, (low, high, low, high)), weight, *(bias or (None,)), stride=2, groups=groups)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, weight: Any, low: int, high: int, groups: int, *bias: Any) -> Any:
+        pads = [low, low, high, high]
+        return g.op("Conv", x, weight, *bias, pads_i=pads, strides_i=[2, 2], group_i=groups)
+
+
 class _SameConvNorm(ConvNorm):
     """`ConvNorm` of stride 2 on maps of even sides, padded as TensorFlow does: k - 2 cells, the odd one at the end."""
 
@@ -24,6 +42,10 @@ class _SameConvNorm(ConvNorm):
         """(B, C_in, H, W) -> (B, C_out, H / 2, W / 2)."""
         kernel = self.c.kernel_size[0]
         low, high = (kernel - 2) // 2, (kernel - 1) // 2
+        if torch.onnx.is_in_onnx_export():  # type: ignore[attr-defined]
+            bias = () if self.c.bias is None else (self.c.bias,)
+            found = _UnevenConvolution.apply(x, self.c.weight, low, high, self.c.groups, *bias)  # type: ignore[no-untyped-call]
+            return cast(Tensor, self.bn(found))
         return super().forward(F.pad(x, (low, high, low, high)))
 
 
