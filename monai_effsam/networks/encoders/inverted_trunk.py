@@ -27,7 +27,8 @@ class _UnevenConvolution(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, low: int, high: int, groups: int, *bias: Tensor
     ) -> Tensor:
-        return F.conv2d(F.pad(x, (low, high, low, high)), weight, *(bias or (None,)), stride=2, groups=groups)
+        x = F.pad(x, (low, high, low, high))
+        return F.conv2d(x, weight, bias[0] if bias else None, stride=2, groups=groups)
 
     @staticmethod
     def symbolic(g: Any, x: Any, weight: Any, low: int, high: int, groups: int, *bias: Any) -> Any:
@@ -42,7 +43,7 @@ class _SameConvNorm(ConvNorm):
         """(B, C_in, H, W) -> (B, C_out, H / 2, W / 2)."""
         kernel = self.c.kernel_size[0]
         low, high = (kernel - 2) // 2, (kernel - 1) // 2
-        if torch.onnx.is_in_onnx_export():  # type: ignore[attr-defined]
+        if torch.onnx.is_in_onnx_export():
             bias = () if self.c.bias is None else (self.c.bias,)
             found = _UnevenConvolution.apply(x, self.c.weight, low, high, self.c.groups, *bias)  # type: ignore[no-untyped-call]
             return cast(Tensor, self.bn(found))
