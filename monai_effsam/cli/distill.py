@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from monai_effsam.cli.common import check_device
 from monai_effsam.cli.distill_ablation import check_terms, compare_terms
 from monai_effsam.cli.distill_options import add_distill_options
+from monai_effsam.cli.inheriting import check_inherit, named_ancestor
 from monai_effsam.cli.labelled import named_targets, table_of, training_cases, training_files
 from monai_effsam.cli.model_options import teacher_path
 from monai_effsam.errors import UsageError
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from monai_effsam.engines.distilling_run import Distillation
     from monai_effsam.engines.students import Student
     from monai_effsam.engines.teacher import Teacher
+    from monai_effsam.nas.inheritance import MobileTrunk
 
 __all__ = ["add_arguments", "run"]
 
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from monai_effsam.engines.students import find_student
     from monai_effsam.engines.teacher import load_teacher
 
-    student = find_student(args.student, args.size)
+    student, ancestor = find_student(args.student, args.size), named_ancestor(args)
     teacher = load_teacher(
         teacher_path(args.teacher),
         family=args.teacher_family,
@@ -75,8 +78,18 @@ def run(args: argparse.Namespace) -> int:
     size = max(student.spec.size, *(spec.size for spec in teacher.specs.values()))
     pictures = _read(args, training_files(args, cases, size))
     recipe = _recipe(args, stages, teacher, student, pictures)
+    if ancestor is not None:
+        recipe = replace(recipe, inherit=f"{ancestor.name} {ancestor.sha256}")
     table = table_of(cases) if cases else TARGETS
-    make = partial(_prepared, teacher=teacher, student=student, pictures=pictures, table=table, device=device)
+    make = partial(
+        _prepared,
+        teacher=teacher,
+        student=student,
+        ancestor=ancestor,
+        pictures=pictures,
+        table=table,
+        device=device,
+    )
     if args.ablation:
         compare_terms(args, recipe, lambda own, changed: _distil(own, make(own, changed)))
     else:
@@ -102,6 +115,7 @@ def _check(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         if path is not None and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file. Give a file of weights.")
+    check_inherit(args)
     check_terms(args)
     kept = args.resume or args.overwrite or args.fill
     if (args.out / "recipe.json").exists() and not kept:
@@ -149,7 +163,7 @@ def _recipe(
         temperature=args.temperature,
         saliency=args.saliency,
         saliency_weight=args.saliency_weight,
-        inherit=args.inherit,
+        inherit=args.inherit is True,
         decoder_first=args.decoder_first,
         pictures=len(pictures),
         seed=args.seed,
@@ -177,6 +191,7 @@ def _prepared(
     *,
     teacher: Teacher,
     student: Student,
+    ancestor: MobileTrunk | None,
     pictures: Pictures,
     table: Sequence[Target],
     device: str,
@@ -186,7 +201,14 @@ def _prepared(
     from monai_effsam.engines.perceptual import build_perceptual
     from monai_effsam.engines.students import build_student
 
-    network, options = build_student(student, teacher.network, args.trunk, args.seed, inherit=args.inherit)
+    network, options = build_student(
+        student,
+        teacher.network,
+        args.trunk,
+        args.seed,
+        inherit=args.inherit is True,
+        ancestor=ancestor,
+    )
     perceptual = build_perceptual(recipe.perceptual, teacher.network, student.spec, args.vgg)
     if args.cache and teacher.cache is None:  # of an ablation the runs share it
         limit = None if args.cache_limit is None else int(args.cache_limit * _GIGABYTE)
@@ -219,6 +241,9 @@ def _distil(args: argparse.Namespace, whole: Distillation) -> None:
     if args.fill:
         return
     card: dict[str, Any] = {"teacher": {"path": Path(args.teacher).name, "family": args.teacher_family}}
+    if inherited := getattr(whole.network.image_encoder, "inherited", None):
+        card["inherited"] = inherited
+        print(f"inherited: {inherited['share']:.0%} of the encoder's parameters, from {inherited['network']}")
     if args.timing:
         card["timing"] = _timing(args, whole)
     parameters = sum(p.numel() for p in whole.network.parameters())

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from monai_effsam.cli.common import add_options
+from monai_effsam.cli.inheriting import add_inherit_network
 from monai_effsam.cli.labelled import add_label_options
 
 __all__ = ["add_distill_options"]
@@ -31,9 +32,14 @@ def add_distill_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--trunk", type=Path, metavar="FILE", help="weights of its timm trunk, .safetensors")
     start.add_argument(
         "--inherit",
-        action="store_true",
-        help="its encoder, the teacher's at another size, starts as the teacher's",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="its encoder, the teacher's at another size, starts as the teacher's; with FILE, a searched one starts "
+        "from these weights of a pretrained network, .safetensors",
     )
+    add_inherit_network(parser)
     parser.add_argument("--size", type=int, metavar="PX", help="side of its input (default: the student's)")
     parser.add_argument("--images", required=True, type=Path, metavar="PATH", dest="data", help="see above")
     add_label_options(parser)

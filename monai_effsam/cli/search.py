@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_effsam.cli.common import check_device
+from monai_effsam.cli.inheriting import check_inherit, named_ancestor
 from monai_effsam.cli.labelled import named_targets, training_cases, training_files
 from monai_effsam.cli.model_options import teacher_path
 from monai_effsam.cli.search_options import add_search_options, budget_of
@@ -74,7 +75,10 @@ def _run(args: argparse.Namespace) -> int:
 
     budget, unit = budget_of(args.budget)
     _check(args, unit)
+    ancestor = named_ancestor(args)
     space, fixed = _space(args)
+    if ancestor is not None and space.inverted:
+        space = replace(space, trunk=ancestor.kind)
     sizes = SearchSizes(args.batch, args.views, args.judge_steps)
     plan = SearchPlan(
         args.searcher, args.space, fixed, budget, unit, args.with_decoder, args.epochs, args.top, args.outer,
@@ -83,7 +87,9 @@ def _run(args: argparse.Namespace) -> int:
     device = check_device(args.train_device)
     teacher = _teacher(args, device)
     pictures = _pictures(args, max(*space.sizes, *(spec.size for spec in teacher.specs.values())))
-    material = SearchMaterial(space, teacher, pictures, sizes, seed=args.seed, device=device)
+    material = SearchMaterial(
+        space, teacher, pictures, sizes, seed=args.seed, device=device, ancestor=ancestor
+    )
     if args.dry_run:
         plan = _for_estimate(args, plan)
     price = _price(args, plan.unit, drawn=getattr(teacher.network, "drawn", True))
@@ -106,6 +112,7 @@ def _check(args: argparse.Namespace, unit: str) -> None:
         )
     if not args.data.exists():
         raise UsageError(f"{args.data}: no such file or folder. Give a folder of pictures.")
+    check_inherit(args)
     for name in ("epochs", "top", "outer", "count", "batch", "views", "judge_steps", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -260,6 +267,9 @@ def _search(args: argparse.Namespace, plan: SearchPlan, search: EncoderSearch, t
         "unit": plan.unit,
     }
     facts |= {"teacher": Path(args.teacher).name, "pictures": len(search.material.pictures)}
+    ancestor = search.material.ancestor
+    if ancestor is not None:
+        facts |= {"inherits": f"{ancestor.name}, sha256 {ancestor.sha256}"}
     if idist.get_rank() > 0:
         return
     page = search_page(search.facts(ranked), search.rows(), facts)
@@ -270,7 +280,7 @@ def _search(args: argparse.Namespace, plan: SearchPlan, search: EncoderSearch, t
     )
     print(
         f"report: {args.out / 'report.html'}  (next: effsam distill --student {args.out / 'architecture.json'} "
-        f"--teacher ... --images {args.data} -o OUT)"
+        f"--teacher ... --images {args.data}{f' --inherit {args.inherit}' if args.inherit else ''} -o OUT)"
     )
 
 

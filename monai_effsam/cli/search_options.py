@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from monai_effsam.cli.common import add_options
+from monai_effsam.cli.inheriting import add_inherit_network
 from monai_effsam.cli.labelled import add_label_options
 from monai_effsam.errors import UsageError
 
@@ -56,7 +57,19 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_way(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--space", default="small", metavar="NAME", help="tiny, small (default) or full")
+    group.add_argument(
+        "--space",
+        default="small",
+        metavar="NAME",
+        help="tiny, small (default), full or inherited (of parts of EfficientNet-Lite0, for --inherit)",
+    )
+    group.add_argument(
+        "--inherit",
+        type=Path,
+        metavar="FILE",
+        help="networks begin with these weights of a pretrained one, .safetensors, where they have such blocks",
+    )
+    add_inherit_network(group)
     group.add_argument(
         "--searcher",
         default="differentiable",

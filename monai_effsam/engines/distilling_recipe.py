@@ -30,7 +30,7 @@ class DistillationRecipe:
         temperature: of the logits.
         saliency: what the student's is, see `distilling_terms.Saliency`.
         saliency_weight: of it.
-        inherit: the student's encoder starts from the teacher's.
+        inherit: the student's encoder starts from the teacher's; or from a pretrained trunk, named with its sha256.
         decoder_first: tune the decoder on the teacher's embeddings rather than the student's.
         views: number of views of each picture.
         epochs: of each stage.
@@ -62,7 +62,7 @@ class DistillationRecipe:
     temperature: float = 1.0
     saliency: str = "none"
     saliency_weight: float = 0.25
-    inherit: bool = False
+    inherit: bool | str = False
     decoder_first: bool = False
     views: int = 4
     epochs: dict[str, int] = field(default_factory=lambda: {"encoder": 30, "decoder": 10, "joint": 10})

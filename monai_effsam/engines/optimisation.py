@@ -55,14 +55,17 @@ class Schedule:
 
 
 def build_optimizer(network: nn.Module, schedule: Schedule, weight_decay: float = 0.01) -> torch.optim.AdamW:
-    """AdamW with the trunk at its own rate; norms, biases, queries and tokens do not decay."""
+    """AdamW with a pretrained trunk at its own rate; norms, biases, queries and tokens do not decay."""
+    found = (getattr(module, "pretrained_parameters", tuple) for module in network.modules())
+    pretrained = {id(parameter) for parameters in found for parameter in parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(
                 ("mask_query.weight", "token", "token.weight", "tokens.weight")
             )
-            groups.setdefault((".trunk." in name, decays), []).append(parameter)
+            trunk = ".trunk." in name or id(parameter) in pretrained
+            groups.setdefault((trunk, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {

@@ -165,6 +165,7 @@ class EncoderSearch:
             plan.outer,
             device=self.device,
             on_step=on_step,
+            begin=self.material.begin,
         )
 
     def begin(self, *, resume: bool = False) -> None:

@@ -19,9 +19,12 @@ from monai_effsam.engines.students import Student
 from monai_effsam.engines.teacher import Filled, Teacher
 from monai_effsam.errors import DataError, WeightsError
 from monai_effsam.losses import EmbeddingMseLoss
+from monai_effsam.nas.inheritance import MobileTrunk, inherit
 from monai_effsam.nas.search import SupernetMaterial
 from monai_effsam.nas.space import Architecture, SearchSpace
+from monai_effsam.nas.supernet import SearchSupernet
 from monai_effsam.networks.encoders import SearchedEncoder
+from monai_effsam.networks.encoders.architecture import SIZE_STEP
 from monai_effsam.networks.encoders.searched import enlarged
 from monai_effsam.specs import ImageSpec
 
@@ -109,6 +112,7 @@ class SearchMaterial:
         sizes: how much.
         seed: of splits, order and views.
         device: to train on.
+        ancestor: trunk that every network inherits from before it learns; None for none.
 
     Raises:
         DataError: too few pictures.
@@ -124,6 +128,7 @@ class SearchMaterial:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        ancestor: MobileTrunk | None = None,
     ) -> None:
         width = teacher.encoder.embed_channels
         if space.decoder_widths != (width,):
@@ -132,7 +137,7 @@ class SearchMaterial:
                 f"{', '.join(map(str, space.decoder_widths))}. Take another teacher or space."
             )
         self.space, self.teacher, self.pictures, self.sizes = space, teacher, pictures, sizes
-        self.seed, self.device = seed, device
+        self.seed, self.device, self.ancestor = seed, device, ancestor
         self.rows = split_pictures(pictures, seed)
         step = -(-len(self.rows.judged) // sizes.most_judged)
         self.judged_rows = self.rows.judged[::step]
@@ -143,7 +148,14 @@ class SearchMaterial:
     @property
     def identity(self) -> str:
         """What judging depends on, in words."""
-        return f"{self.teacher.sha256} {len(self.pictures)} pictures {self.sizes} seed {self.seed}"
+        own = f" inherits {self.ancestor.name} {self.ancestor.sha256}" if self.ancestor else ""
+        return f"{self.teacher.sha256} {len(self.pictures)} pictures {self.sizes} seed {self.seed}{own}"
+
+    def begin(self, network: SearchedEncoder | SearchSupernet) -> None:
+        """Let a fresh network inherit, if there is something to."""
+        if self.ancestor is not None:
+            spec = ImageSpec(SIZE_STEP)  # all are shown pictures of one mean and standard deviation
+            inherit(network, self.ancestor, mean=spec.mean, std=spec.std)
 
     def fill(self, progress: Any = iter) -> Filled:
         """Let the teacher look at every view once; see `Teacher.fill`."""
@@ -232,8 +244,10 @@ class SearchMaterial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             encoder = SearchedEncoder(architecture=architecture)
+            self.begin(encoder)
         encoder.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        schedule = Schedule(steps, max(1, steps // 10), self.sizes.judge_rate, self.sizes.judge_rate)
+        rate = self.sizes.judge_rate
+        schedule = Schedule(steps, max(1, steps // 10), rate, rate / 2)  # shares as of a distillation
         optimizer = build_optimizer(encoder.train(), schedule)
         for step, item in enumerate(self._training(architecture) if batches is None else batches):
             for group in optimizer.param_groups:

@@ -15,8 +15,10 @@ import torch
 from monai_effsam.checkpoints.transfer import promptable_weights
 from monai_effsam.engines.build import load_trunk
 from monai_effsam.errors import DataError, SpecError, UnknownNameError, UsageError, WeightsError
+from monai_effsam.nas.inheritance import MobileTrunk
+from monai_effsam.nas.inheritance import inherit as inherit_trunk
 from monai_effsam.nas.space import read_architecture
-from monai_effsam.networks.encoders import ENCODERS, Architecture
+from monai_effsam.networks.encoders import ENCODERS, Architecture, SearchedEncoder
 from monai_effsam.networks.foreign import import_timm
 from monai_effsam.networks.nets import EspMedSam, PromptableSam
 from monai_effsam.specs import ANY_MODALITY, ImageSpec
@@ -112,6 +114,7 @@ def build_student(
     seed: int = 0,
     *,
     inherit: bool = False,
+    ancestor: MobileTrunk | None = None,
 ) -> tuple[PromptableSam, dict[str, Any]]:
     """The student's network, its prompt encoder and mask decoder the teacher's.
 
@@ -121,12 +124,14 @@ def build_student(
         trunk: weights of the encoder's timm trunk, `.safetensors`.
         seed: of what has no weights.
         inherit: the encoder starts from the teacher's too, for the like encoder at a smaller model size.
+        ancestor: pretrained trunk that a searched encoder starts from.
 
     Returns:
         The network and its options for `save_model`.
 
     Raises:
-        UsageError: an encoder that cannot be built, or that does not take the spec's size or stride.
+        UsageError: an encoder that cannot be built, or that does not take the spec's size or stride, or that is not
+            searched and is to have an ancestor.
         WeightsError: embeddings of another width than the teacher's, or a trunk that does not fit.
     """
     encoder, options = dict(student.encoder), _options(student, teacher)
@@ -151,6 +156,13 @@ def build_student(
         )
     if trunk is not None:
         load_trunk(own, trunk)
+    if ancestor is not None:
+        if not isinstance(own, SearchedEncoder):
+            raise UsageError(
+                f"student: its encoder is '{encoder['name']}', which inherits nothing from {ancestor.name}, expected a "
+                "searched one. Give the architecture.json of a search, or --trunk for the trunk of a timm network."
+            )
+        inherit_trunk(own, ancestor, mean=student.spec.mean, std=student.spec.std)
     state = network.state_dict()
     fits = promptable_weights(state, teacher.state_dict())
     taken = {k: v for k, v in fits.items() if inherit or not k.startswith("image_encoder.")}

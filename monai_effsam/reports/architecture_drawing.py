@@ -36,11 +36,13 @@ def architecture_drawing(
     parts: list[str] = []
     for row, stage in enumerate(stages):
         side, first = size // stage["stride"], f"{'entry' if row else 'stem'} 3x3"
+        if entry := stage.get("entry"):  # of an inverted trunk
+            first = f"to {entry}"
         names = (f"stage at 1/{stage['stride']}", f"{side} x {side} cells, C {stage['width']}")
         boxes = [(name, stage["width"]) for name in (first, *stage["ops"])]
         parts += _row(row, names, boxes, notes.get(f"stage{stage['stride']}", ""), end)
     grid, neck, decoder = size // stride, architecture["neck"], architecture["decoder"]
-    used = sum(stage["stride"] >= stride for stage in stages)
+    used = len({stage["stride"] for stage in stages if stage["stride"] >= stride})
     fusing = [(f"sum of {used} maps", neck["width"]), (neck["kind"], decoder["width"])]
     names = ("neck", f"{grid} x {grid} cells, C {decoder['width']}")
     parts += _row(len(stages), names, fusing, notes.get("neck", ""), end)

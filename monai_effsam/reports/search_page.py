@@ -31,7 +31,7 @@ def search_page(
     Args:
         ranked: judged networks, best first: `id`, `score`, `cost`, `mmacs`, `parameters`, `architecture`.
         rows: steps of supernets: `frame`, `step`, and the curves; empty for other searchers.
-        facts: `plan`, `space`, `budget`, `unit`, `teacher`, `pictures`.
+        facts: `plan`, `space`, `budget`, `unit`, `teacher`, `pictures`; `inherits` if they began with weights.
     """
     best, unit = ranked[0], facts["unit"]
     first = (
@@ -42,6 +42,13 @@ def search_page(
         f"The best network, {best['id']}, takes {best['cost']:.2f} {unit}, has {best['mmacs']:.0f} million multiply-"
         f"accumulates and {best['parameters'] / 1e6:.2f} million parameters in its encoder."
     )
+    told = [first, second]
+    if "inherits" in facts:
+        third = (
+            f"Every network began with the weights of {facts['inherits']}, where it has such blocks; the search "
+            "therefore prefers what can inherit."
+        )
+        told.append(third)
     cells = tuple(
         (
             one["id"],
@@ -62,7 +69,7 @@ def search_page(
     parts.append(f"<section><h2>Judged</h2><article>{html_table(Table(titles, cells))}</article></section>")
     note = "Error: mean squared difference from the teacher's embedding, on pictures of other patients or sequences."
     return render_page(
-        "A network for this machine", (first, second), "\n".join(parts), f"<p class='soft small'>{note}</p>"
+        "A network for this machine", told, "\n".join(parts), f"<p class='soft small'>{note}</p>"
     )
 
 

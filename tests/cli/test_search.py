@@ -1,14 +1,17 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """`effsam search`: a toy folder to a network that distils, interruptions, tables, and one line for every mistake."""
 
+import hashlib
 import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from monai_effsam.checkpoints import load_model
 from monai_effsam.cli.main import main
@@ -16,6 +19,7 @@ from monai_effsam.inference.stopwatch import RuntimeStopwatch
 from monai_effsam.nas.cost import LatencyFit, LatencyTable, cost_of, space_decoders, space_pieces
 from monai_effsam.nas.search import supernet_training
 from monai_effsam.nas.space import SPACES, Architecture, SearchSpace, StageChoices
+from monai_effsam.networks.foreign import import_timm
 
 pytest.importorskip("lmdb")
 
@@ -215,6 +219,101 @@ def test_too_few_pictures_and_an_unknown_operation_are_told(folder, tmp_path, ca
     err = capsys.readouterr().err
     assert "architecture.json: Architecture: stage at stride 8: operation 'dwsep_k4' is unknown" in err
     assert len(err.strip().splitlines()) == 1
+
+
+INVERTED = SearchSpace(
+    "inverted",
+    (
+        StageChoices(4, (16, 24), 1, ("mbconv_k3_e2", "dwsep_k3"), "mbconv_k3_e2"),
+        StageChoices(8, (24,), 1, ("mbconv_k3_e2",), "mbconv_k3_e2"),
+        StageChoices(16, (32,), 1, ("mbconv_k3_e2",), "mbconv_k3_e2"),
+        StageChoices(16, (48,), 0, (), "mbconv_k3_e2"),
+    ),
+    strides=(8,),
+    sizes=(64,),
+    neck_widths=(16,),
+    decoder_depths=(1,),
+    mlp_dims=(128,),
+    trunk="inverted_same",
+)
+
+
+NETWORK = ("--inherit-network", "mobilenetv2_100")
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A file of MobileNetV2's, at random; the space can inherit from it."""
+    monkeypatch.setitem(SPACES, "inverted", INVERTED)
+    network = import_timm().create_model("mobilenetv2_100", num_classes=0)
+    save_file(network.state_dict(), tmp_path / "trunk.safetensors")
+    return tmp_path / "trunk.safetensors"
+
+
+def test_networks_inherit_in_the_search_and_in_the_distillation(folder, weights, tmp_path, capsys):
+    given = ["--space", "inverted", "--inherit", weights, *NETWORK]
+    assert main(words(folder, tmp_path / "run", *given, budget="9MMAC")) == 0
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert f"inherits: mobilenetv2_100, sha256 {digest[:12]}" in capsys.readouterr().out
+    assert f"inherits mobilenetv2_100 {digest}" in (tmp_path / "run" / "plan.json").read_text()
+    assert f"weights of mobilenetv2_100, sha256 {digest}" in (tmp_path / "run" / "report.html").read_text()
+    best = tmp_path / "run" / "architecture.json"
+    assert json.loads(best.read_text())["trunk"] == "inverted"  # pads as the network does
+    given = ["distill", "--teacher", "random", "--student", str(best), "--images", str(folder), "--inherit"]
+    more = ["--epochs", "1", "--batch", "4", "--views", "1", "--device", "cpu", "-q", "-o"]
+    assert main([*given, str(weights), *NETWORK, *more, str(tmp_path / "student")]) == 0
+    card = json.loads((tmp_path / "student" / "model.json").read_text())
+    assert card["inherited"]["sha256"] == digest
+    assert card["inherited"]["network"] == "mobilenetv2_100"
+    assert 0.1 < card["inherited"]["share"] < 1
+    assert card["inherited"]["blocks"]["stem"] == 1.0
+    assert card["recipe"]["inherit"] == f"mobilenetv2_100 {digest}"
+
+
+def test_supernets_and_judged_networks_begin_otherwise_than_without(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(SPACES, "inverted", replace(INVERTED, trunk="inverted"))
+    given, heir = ["--space", "inverted"], ["--inherit", weights, *NETWORK]
+    for name, more in (("bare", []), ("heir", heir)):
+        assert main(words(folder, tmp_path / name, *given, *more, budget="9MMAC")) == 0
+        few = ["--searcher", "random", "--count", 1]
+        assert main(words(folder, tmp_path / f"{name} drawn", *given, *few, *more, budget="9MMAC")) == 0
+    logs = [(tmp_path / name / "search.jsonl").read_text().splitlines()[0] for name in ("bare", "heir")]
+    losses = [json.loads(line)["loss"] for line in logs]
+    assert abs(losses[0] - losses[1]) > 1e-4
+    (bare,), (heir,) = (ranked(tmp_path / f"{name} drawn") for name in ("bare", "heir"))
+    assert bare["id"] == heir["id"]
+    assert abs(bare["score"] - heir["score"]) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--inherit", "no.safetensors"], "--inherit no.safetensors: no such file"),
+        (["--inherit-network", "mobilenetv2_100"], "is given without --inherit FILE, expected its weights"),
+        (["--inherit", "FILE"], "tensors of tf_efficientnet_lite0, such as"),
+        (["--inherit", "FILE", "--inherit-network", "efficientnet_b0"], "has squeeze-excitation, expected"),
+        (
+            ["--inherit", "FILE", "--inherit-network", "mobilenetv22"],
+            "inherit from 'mobilenetv22' is unknown",
+        ),
+    ],
+)
+def test_what_cannot_be_inherited_is_one_line(folder, weights, tmp_path, capsys, more, said):
+    more = [str(weights) if word == "FILE" else word for word in more]
+    assert main(words(folder, tmp_path / "run", *more)) in {1, 2}
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_searched_students_inherit(folder, weights, tmp_path, capsys):
+    given = ["distill", "--teacher", "random", "--student", "mobilenetv3_small_050", "--images", str(folder)]
+    more = ["--inherit", str(weights), *NETWORK, "-o", str(tmp_path / "student"), "-q"]
+    assert main([*given, *more]) == 2
+    err = capsys.readouterr().err
+    assert "its encoder is 'timm_pyramid', which inherits nothing from mobilenetv2_100" in err
+    assert not (tmp_path / "student" / "model.pt").exists()
 
 
 TWO_PROCESSES = """

@@ -10,10 +10,12 @@ import torch
 
 from monai_effsam.data.slices import LabelledSlice
 from monai_effsam.engines import searching
+from monai_effsam.engines.optimisation import Schedule, build_optimizer
 from monai_effsam.engines.searching import SearchMaterial, SearchSizes, split_pictures
 from monai_effsam.engines.teacher import load_teacher
 from monai_effsam.errors import DataError, WeightsError
 from monai_effsam.nas.space import SearchSpace, StageChoices
+from monai_effsam.networks.encoders import SearchedEncoder
 
 TOY = SearchSpace(
     "toy",
@@ -94,3 +96,16 @@ def test_a_teacher_of_another_width_is_refused():
         WeightsError, match="embedding has 256 channels, expected those of search space toy, 32"
     ):
         SearchMaterial(replace(TOY, decoder_widths=(32,)), load_teacher("random"), Drawn("abc"))
+
+
+def test_inherited_parts_of_an_encoder_learn_at_the_rate_of_a_trunk():
+    one = TOY.smallest()
+    encoder = SearchedEncoder(architecture=one)
+    schedule = Schedule(10, rate=1.0, trunk_rate=0.1)
+    assert {g["base_lr"] for g in build_optimizer(encoder, schedule).param_groups} == {1.0}
+    encoder.inherited = {"network": "mobilenetv2_100"}
+    rates = {
+        id(p): g["base_lr"] for g in build_optimizer(encoder, schedule).param_groups for p in g["params"]
+    }
+    for name, parameter in encoder.named_parameters():
+        assert rates[id(parameter)] == (1.0 if name.startswith("neck.") else 0.1)

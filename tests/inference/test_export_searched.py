@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Searched networks as graphs: every operation, promptable and self-prompting, as torch computes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,10 @@ from monai_effsam.inference.export.promptable_sam import write_promptable_sam
 from monai_effsam.inference.export.tracing import write_openvino
 from monai_effsam.nas.cost import build_promptable
 from monai_effsam.nas.space import OPERATIONS, Architecture, DecoderShape, NeckShape, StageShape
+from monai_effsam.networks.encoders.timm_encoder import fold_batch_norm
 from monai_effsam.networks.nets import EspMedSam
 
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 openvino = pytest.importorskip("openvino")
 
@@ -74,3 +78,27 @@ def test_self_prompting(tmp_path):
             want = network.encode(image, torch.tensor([modality])).embedding.numpy()
         for found in answers(file, {"image": image.numpy(), "modality": np.array([modality])}):
             np.testing.assert_allclose(found, want, atol=2e-4)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("trunk", ["inverted", "inverted_same"])
+def test_trunks_of_inverted_residuals_have_their_padding_in_the_convolutions(trunk, fold, tmp_path):
+    torch.manual_seed(0)
+    stages = (
+        StageShape(4, 24, ("mbconv_k3_e2",), "mbconv_k3_e2"),
+        StageShape(8, 40, ("dwsep_k5",), "mbconv_k5_e2"),
+        StageShape(16, 48, (), "mbconv_k7_e2"),
+    )
+    network = stirred(build_promptable(replace(NET, stages=stages, trunk=trunk)))
+    if fold:
+        fold_batch_norm(network.image_encoder)
+    files = write_promptable_sam(network, 64, tmp_path)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        want = network.encode(image).embedding.numpy()
+    for found in answers(files["encoder"], {"image": image.numpy()}):
+        np.testing.assert_allclose(found, want, atol=2e-4)
+    assert np.ptp(want) > 0.5
+    kinds = [node.op_type for node in onnx.load(files["encoder"]).graph.node]
+    assert "Pad" not in kinds
+    assert "BatchNormalization" not in kinds

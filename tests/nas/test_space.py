@@ -134,6 +134,36 @@ def test_spaces_that_mean_nothing_are_refused(options, message):
         replace(TOY, **options)
 
 
+def test_widths_must_suit_all_operations_of_a_stage():
+    stages = (TOY.stages[0], StageChoices(8, (16, 24), 2, ("dwsep_k3", "grouped_k3")))
+    with pytest.raises(SpecError, match="for grouped_k3, is 24, expected a positive multiple of 16"):
+        replace(TOY, stages=stages)
+
+
+def test_the_largest_inherited_network_has_the_layers_of_efficientnet_lite0():
+    most = SPACES["inherited"].largest()
+    assert [(s.stride, s.width, s.entry[7:], len(s.ops)) for s in most.stages] == [
+        (4, 24, "k3_e6", 1),
+        (8, 40, "k5_e6", 1),
+        (16, 80, "k3_e6", 2),
+        (16, 112, "k5_e6", 2),
+        (32, 192, "k5_e6", 3),
+    ]
+    assert all(op == stage.entry for stage in most.stages for op in stage.ops)
+    names = [choice.name for choice in SPACES["inherited"].choices]
+    assert {"stage16.width", "stage16b.width", "stage16b.op1"} <= set(names)
+
+
+def test_a_trunk_of_another_kind_is_a_stranger():
+    one = SPACES["inherited"].smallest()
+    with pytest.raises(
+        UsageError, match=r"trunk of \w+ is inverted with entries .*, expected inverted_same with"
+    ):
+        SPACES["inherited"].validate(replace(one, trunk="inverted"))
+    other = replace(one, stages=(replace(one.stages[0], entry="mbconv_k3_e2"), *one.stages[1:]))
+    assert other not in SPACES["inherited"]
+
+
 def test_spaces_have_names():
     assert find_space("tiny") is SPACES["tiny"]
     with pytest.raises(UnknownNameError, match=r"search space 'smal' is unknown.* Did you mean 'small'"):

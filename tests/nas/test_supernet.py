@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The supernet: hard draws are the drawn network bit for bit, costs are the table's, derived nets compute the same."""
 
+import dataclasses
 import random
 from functools import partial
 
@@ -42,6 +43,22 @@ TOY = SearchSpace(
     decoder_widths=(32,),
     decoder_depths=(1,),
     mlp_dims=(32,),
+)
+INVERTED = SearchSpace(
+    "inverted",
+    (
+        StageChoices(4, (16, 24), 1, ("mbconv_k3_e2", "dwsep_k3"), "mbconv_k3_e2"),
+        StageChoices(8, (24, 40), 1, ("mbconv_k5_e2", "dwsep_k3"), "mbconv_k5_e4"),
+        StageChoices(16, (32, 40), 1, ("fused_k3_e1",), "mbconv_k3_e2"),
+        StageChoices(16, (48, 64), 2, ("mbconv_k3_e2",), "mbconv_k3_e6"),
+    ),
+    strides=(8,),
+    sizes=(64,),
+    neck_widths=(16, 32),
+    decoder_widths=(32,),
+    decoder_depths=(1,),
+    mlp_dims=(32,),
+    trunk="inverted_same",
 )
 EVERY = SearchSpace(
     "every", (StageChoices(8, (16, 32), 1, OPS),), (8,), (8,), (64,), (16,), decoder_widths=(32,)
@@ -120,10 +137,11 @@ def test_a_narrow_attention_has_the_first_channels_of_queries_keys_and_values():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_derived_networks_are_the_supernets_paths_in_training_and_evaluation(seed):
+@pytest.mark.parametrize("space", [TOY, INVERTED], ids=lambda s: s.name)
+def test_derived_networks_are_the_supernets_paths_in_training_and_evaluation(space, seed):
     torch.manual_seed(0)
-    net = SearchSupernet(TOY)
-    one = TOY.sample(random.Random(seed))
+    net = SearchSupernet(space)
+    one = space.sample(random.Random(seed))
     encoder = derived_encoder(net, one)
     torch.testing.assert_close(
         net.train()(image(), net.lots_of(one)), encoder.train()(image(), None).embedding, rtol=1e-4, atol=1e-4
@@ -134,6 +152,20 @@ def test_derived_networks_are_the_supernets_paths_in_training_and_evaluation(see
     torch.testing.assert_close(
         net.eval()(image(), net.lots_of(one)), encoder(image(), None).embedding, rtol=1e-4, atol=1e-4
     )
+
+
+def test_scale_and_shift_that_norms_were_given_count_in_training_and_stay():
+    net = SearchSupernet(TOY).train()
+    norm = net.stem.full[0][0].bn
+    x = 5 * torch.randn(2, len(norm.weight), 8, 8) + 1
+    plain = norm(x)
+    norm.weight.fill_(3.0), norm.bias.fill_(-1.0)
+    torch.testing.assert_close(norm(x), 3 * plain - 1)
+    torch.testing.assert_close(norm.eval()(x), 3 * x / (1 + norm.eps) ** 0.5 - 1)
+    assert not {id(norm.weight), id(norm.bias)} & {id(p) for p in net.weight_parameters()}
+    one = TOY.smallest()
+    one = dataclasses.replace(one, stages=(dataclasses.replace(one.stages[0], width=32), one.stages[1]))
+    assert derived_encoder(net, one).stem[0][0].bn.weight.tolist() == [3.0] * len(norm.weight)
 
 
 def test_training_leaves_the_statistics_alone():
@@ -151,7 +183,9 @@ def test_weights_and_logits_are_apart():
     assert len(logits) == len(net.choice_logits()) == 8
 
 
-@pytest.mark.parametrize("space", [TOY, frames(SPACES["small"])[3]], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "space", [TOY, INVERTED, frames(SPACES["small"])[3], frames(SPACES["inherited"])[0]], ids=lambda s: s.name
+)
 @pytest.mark.parametrize("price", ["macs", "ms", "with decoder"])
 def test_the_expected_cost_of_a_sure_choice_is_that_of_the_network(space, price):
     how = mac_price() if price == "macs" else latency_price(table(space), with_decoder=price != "ms")

@@ -52,3 +52,11 @@ def test_families_have_colours_of_their_own():
     boxes = marks(architecture_drawing(NET), "rect")
     assert len({b.get("fill") for b in boxes[2:6]}) == 4  # dwsep, MSA-Conv, entry, mbconv
     assert boxes[0].get("fill") == boxes[1].get("fill") == boxes[-1].get("fill")
+
+
+def test_stages_of_an_inverted_trunk_tell_what_leads_to_them():
+    stages = [{**stage, "entry": f"mbconv_k{3 + 2 * i}_e6"} for i, stage in enumerate(NET["stages"])]
+    titles = [b.find("title").text for b in marks(architecture_drawing({**NET, "stages": stages}), "rect")]
+    assert titles[0] == f"to mbconv_k3_e6, {stages[0]['width']} channels"
+    assert any(title.startswith("to mbconv_k5_e6") for title in titles)
+    assert not any("3x3" in title for title in titles)

@@ -18,7 +18,8 @@ from monai_effsam.nas.cost.table import LatencyTable
 from monai_effsam.nas.space.search_space import SearchSpace
 from monai_effsam.networks.blocks.mbconv import ConvNorm
 from monai_effsam.networks.blocks.operations import build_operation
-from monai_effsam.networks.encoders.architecture import Architecture, StageShape
+from monai_effsam.networks.encoders.architecture import CONV_ENTRY, Architecture, StageShape
+from monai_effsam.networks.encoders.inverted_trunk import InvertedStem
 from monai_effsam.networks.encoders.searched import (
     SearchedEncoder,
     SearchedStem,
@@ -94,7 +95,7 @@ class _Lateral(nn.Module):
 
 
 class _LastMap(nn.Module):
-    def __init__(self, stem: SearchedStem) -> None:
+    def __init__(self, stem: SearchedStem | InvertedStem) -> None:
         super().__init__()
         self.stem = stem
 
@@ -107,9 +108,10 @@ def _build(piece: NetworkPiece) -> nn.Module:
     if piece.kind == OP:
         return build_operation(piece.name, piece.outputs)
     if piece.kind == STEM:
-        return _LastMap(SearchedStem(piece.outputs, piece.factor))
+        return _LastMap(InvertedStem() if piece.name else SearchedStem(piece.outputs, piece.factor))
     if piece.kind == ENTRY:
-        return stage_entry(piece.inputs, piece.outputs)
+        name = piece.name or CONV_ENTRY
+        return stage_entry(piece.inputs, piece.outputs, name=name, stride=piece.factor)
     if piece.kind == LATERAL:
         return _Lateral(piece)
     return embedding_head(piece.inputs, piece.outputs, piece.name)

@@ -64,6 +64,7 @@ class DifferentiableSearcher(ArchitectureSearcher):
         probes: networks a frame.
         device: to train on.
         on_step: told of the row of each step.
+        begin: does something to each fresh supernet, such as to let it inherit weights.
     """
 
     material: Callable[[SearchSpace], SupernetMaterial]
@@ -74,6 +75,7 @@ class DifferentiableSearcher(ArchitectureSearcher):
     probes: int = 1
     device: torch.device | str = "cpu"
     on_step: Callable[[dict[str, float]], object] | None = None
+    begin: Callable[[SearchSupernet], object] | None = None
     name = "differentiable"
 
     @property
@@ -109,6 +111,8 @@ class DifferentiableSearcher(ArchitectureSearcher):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             supernet = SearchSupernet(frame, problem.seed)
+            if self.begin is not None:
+                self.begin(supernet)
         material = self.material(frame)
         training = SupernetTraining(
             supernet,

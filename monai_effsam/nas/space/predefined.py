@@ -18,6 +18,12 @@ _ALL = (
     "fused_k3_e1", "fused_k3_e2", "grouped_k3", "pool_mixer", "linear_attention", "msa_conv_k3",
 )  # fmt: skip
 
+_LIGHT = ("dwsep_k3", "mbconv_k3_e2", "mbconv_k3_e4", "mbconv_k3_e6")
+_WIDE = (
+    "dwsep_k3", "dwsep_k5", "mbconv_k3_e2", "mbconv_k3_e4", "mbconv_k3_e6", "mbconv_k5_e2", "mbconv_k5_e4",
+    "mbconv_k5_e6",
+)  # fmt: skip
+
 SPACES: Mapping[str, SearchSpace] = {
     space.name: space
     for space in (
@@ -61,9 +67,25 @@ SPACES: Mapping[str, SearchSpace] = {
             decoder_depths=(1, 2),
             mlp_dims=(512, 1024),
         ),
+        SearchSpace(
+            "inherited",
+            (
+                StageChoices(4, (16, 24), 1, _LIGHT, "mbconv_k3_e6"),
+                StageChoices(8, (24, 32, 40), 1, _WIDE, "mbconv_k5_e6"),
+                StageChoices(16, (48, 64, 80), 2, _LIGHT, "mbconv_k3_e6"),
+                StageChoices(16, (64, 96, 112), 2, _WIDE, "mbconv_k5_e6"),
+                StageChoices(32, (96, 128, 192), 3, _WIDE, "mbconv_k5_e6"),
+            ),
+            strides=(8, 16),
+            neck_widths=(64, 96),
+            decoder_depths=(1, 2),
+            trunk="inverted_same",
+        ),
     )
 }
-"""Name -> space: `tiny` for a first look in minutes, `small` for two cores and an evening, `full` for a GPU."""
+"""Name -> space: `tiny` for a first look in minutes, `small` for two cores and an evening, `full` for a GPU;
+`inherited` for parts of tf_efficientnet_lite0, which is its largest trunk but for the last block (320 channels).
+"""
 
 
 def find_space(name: str) -> SearchSpace:

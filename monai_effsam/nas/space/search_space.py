@@ -8,42 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
 
 from monai_effsam.errors import SpecError, UsageError
+from monai_effsam.nas.space.choices import (
+    SearchChoice,
+    StageChoices,
+    architecture_values,
+    stage_labels,
+)
 from monai_effsam.networks.blocks.operations import SKIP, find_operation
-from monai_effsam.networks.encoders.architecture import Architecture, DecoderShape, NeckShape, StageShape
+from monai_effsam.networks.encoders.architecture import (
+    TRUNK_KINDS,
+    Architecture,
+    DecoderShape,
+    NeckShape,
+    StageShape,
+)
 
 __all__ = ["SearchChoice", "SearchSpace", "StageChoices"]
-
-
-class SearchChoice(NamedTuple):
-    """One entry of the vector that stands for an architecture.
-
-    Attributes:
-        name: such as `stage8.width` or `stage8.op0`.
-        options: what it may be, in the order of their indices.
-    """
-
-    name: str
-    options: tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
-class StageChoices:
-    """What a stage may be.
-
-    Args:
-        stride: image pixels a step of its map.
-        widths: C of its map.
-        slots: most operations in a row; each may be left out.
-        ops: operations a slot may hold, without `skip`, which is always there.
-    """
-
-    stride: int
-    widths: tuple[int, ...]
-    slots: int
-    ops: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +38,7 @@ class SearchSpace:
 
     Args:
         name: in files and on the command line.
-        stages: fine to coarse, each of twice the stride of the one before.
+        stages: fine to coarse, strides as of `Architecture`; choices of a second one of a stride are called `stage16b`.
         stems: strides of the first stage.
         strides: image pixels a step of the embedding, each that of a stage.
         sizes: model sizes [px].
@@ -65,6 +47,7 @@ class SearchSpace:
         decoder_widths: C of embedding and decoder.
         decoder_depths: blocks of its transformer.
         mlp_dims: hidden widths of its MLPs.
+        trunk: of `TRUNK_KINDS`.
 
     Raises:
         SpecError: an empty choice, repeated options, or strides that fit no architecture.
@@ -81,6 +64,7 @@ class SearchSpace:
     decoder_widths: tuple[int, ...] = (256,)
     decoder_depths: tuple[int, ...] = (2,)
     mlp_dims: tuple[int, ...] = (1024,)
+    trunk: str = TRUNK_KINDS[0]
 
     def __post_init__(self) -> None:
         """Refuse what means no set of architectures."""
@@ -90,6 +74,9 @@ class SearchSpace:
                     f"SearchSpace {self.name}: operations at stride {stage.stride} are {stage.ops}, expected none for "
                     f"reference only, and no {SKIP}, which every slot has."
                 )
+            for op in stage.ops:
+                for width in stage.widths:
+                    StageShape(stage.stride, width, (op,))
         for choice in self.choices:
             if not choice.options or len(set(choice.options)) != len(choice.options):
                 raise SpecError(
@@ -108,12 +95,21 @@ class SearchSpace:
         for index in range(max(len(choice.options) for choice in self.choices)):  # meets every option once
             self.decode([min(index, len(choice.options) - 1) for choice in self.choices])
 
+    @property
+    def inverted(self) -> bool:
+        """Whether stem and entries are those of a MobileNetV2."""
+        return self.trunk != TRUNK_KINDS[0]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What the choices of each stage are called by."""
+        return stage_labels([stage.stride for stage in self.stages])
+
     @cached_property
     def choices(self) -> tuple[SearchChoice, ...]:
         """Everything that is chosen, in the order of the vector."""
         found = [SearchChoice("stem", self.stems)]
-        for stage in self.stages:
-            where = f"stage{stage.stride}"
+        for where, stage in zip(self.labels, self.stages, strict=True):
             found.append(SearchChoice(f"{where}.width", stage.widths))
             found += [SearchChoice(f"{where}.op{i}", (*stage.ops, SKIP)) for i in range(stage.slots)]
         found.append(SearchChoice("neck.width", self.neck_widths))
@@ -144,10 +140,11 @@ class SearchSpace:
         stages = tuple(
             StageShape(
                 stage.stride,
-                int(chosen[f"stage{stage.stride}.width"]),
-                tuple(str(chosen[f"stage{stage.stride}.op{i}"]) for i in range(stage.slots)),
+                int(chosen[f"{label}.width"]),
+                tuple(str(chosen[f"{label}.op{i}"]) for i in range(stage.slots)),
+                stage.entry,
             )
-            for stage in self.stages
+            for label, stage in zip(self.labels, self.stages, strict=True)
             if stage.stride >= stem
         )
         stride = int(chosen["stride"])
@@ -163,6 +160,7 @@ class SearchSpace:
                 int(chosen["decoder.depth"]),
                 int(chosen["decoder.mlp_dim"]),
             ),
+            trunk=self.trunk,
         )
 
     def encode(self, architecture: Architecture) -> tuple[int, ...]:
@@ -171,9 +169,16 @@ class SearchSpace:
         Raises:
             UsageError: it is not in the space; the message tells the first choice that differs.
         """
-        values = _values(architecture)
-        finer = [stage for stage in self.stages if stage.stride < architecture.stages[0].stride]
-        inert = {choice.name for choice in self.choices for stage in finer if _of(choice.name, stage)}
+        values = architecture_values(architecture)
+        used = [stage for stage in self.stages if stage.stride >= architecture.stages[0].stride]
+        entries = [stage.entry for stage in used], [stage.entry for stage in architecture.stages]
+        if architecture.trunk != self.trunk or (self.inverted and entries[0] != entries[1]):
+            raise UsageError(
+                f"SearchSpace {self.name}: trunk of {architecture.id} is {architecture.trunk} with entries "
+                f"{', '.join(entries[1])}, expected {self.trunk} with {', '.join(entries[0])}."
+            )
+        finer = [f"{x}." for x, s in zip(self.labels, self.stages, strict=True) if s not in used]
+        inert = {choice.name for choice in self.choices for label in finer if choice.name.startswith(label)}
         vector = []
         for choice in self.choices:
             value = choice.options[0] if choice.name in inert else values.pop(choice.name, SKIP)
@@ -204,10 +209,10 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> Architecture:
         """An architecture at random: every option alike, and every number of operations in a stage alike."""
         chosen = {choice.name: rng.choice(choice.options) for choice in self.choices}
-        for stage in self.stages:
+        for label, stage in zip(self.labels, self.stages, strict=True):
             depth = rng.randint(0, stage.slots)
             for i in range(stage.slots):
-                chosen[f"stage{stage.stride}.op{i}"] = rng.choice(stage.ops) if i < depth else SKIP
+                chosen[f"{label}.op{i}"] = rng.choice(stage.ops) if i < depth else SKIP
         return self._build(chosen)
 
     def mutate(self, architecture: Architecture, rng: random.Random, changes: int = 1) -> Architecture:
@@ -268,27 +273,9 @@ class SearchSpace:
         }
         chosen |= {"stem": min(self.stems), "stride": min(self.strides)}
         chosen["neck.kind"] = "dense" if "dense" in self.neck_kinds else self.neck_kinds[0]
-        for stage in self.stages:
+        for label, stage in zip(self.labels, self.stages, strict=True):
             side, width = max(self.sizes) // stage.stride, max(stage.widths)
             macs = {op: find_operation(op).cost(width, side, side).macs for op in stage.ops}
             heavy = max(macs, key=macs.__getitem__, default=SKIP)
-            chosen |= {f"stage{stage.stride}.op{i}": heavy for i in range(stage.slots)}
+            chosen |= {f"{label}.op{i}": heavy for i in range(stage.slots)}
         return self._build(chosen)
-
-
-def _of(name: str, stage: StageChoices) -> bool:
-    return name.startswith(f"stage{stage.stride}.")
-
-
-def _values(architecture: Architecture) -> dict[str, int | str]:
-    """Option of every choice that an architecture tells; what it does not is a skip."""
-    values: dict[str, int | str] = {"stem": architecture.stages[0].stride}
-    for stage in architecture.stages:
-        values[f"stage{stage.stride}.width"] = stage.width
-        values |= {f"stage{stage.stride}.op{i}": op for i, op in enumerate(stage.ops)}
-    values |= {"neck.width": architecture.neck.width, "neck.kind": architecture.neck.kind}
-    values |= {"stride": architecture.stride, "size": architecture.size}
-    decoder = architecture.decoder
-    values |= {"decoder.width": decoder.width, "decoder.depth": decoder.depth}
-    values["decoder.mlp_dim"] = decoder.mlp_dim
-    return values

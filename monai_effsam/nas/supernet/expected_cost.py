@@ -12,11 +12,20 @@ from torch import Tensor
 from monai_effsam.errors import UsageError
 from monai_effsam.nas.cost.architecture_cost import cost_of
 from monai_effsam.nas.cost.decoders import decoder_piece
-from monai_effsam.nas.cost.pieces import ENTRY, HEAD, LATERAL, OP, STEM, NetworkPiece
+from monai_effsam.nas.cost.pieces import (
+    HEAD,
+    LATERAL,
+    OP,
+    STEM,
+    NetworkPiece,
+    entry_piece,
+    inverted_stem_piece,
+)
 from monai_effsam.nas.cost.table import LatencyTable
 from monai_effsam.nas.space.search_space import SearchSpace
 from monai_effsam.networks.blocks.operations import SKIP
 from monai_effsam.networks.encoders.architecture import Architecture
+from monai_effsam.networks.encoders.inverted_trunk import STEM_WIDTHS
 
 __all__ = ["ArchitecturePrice", "CostTerm", "ExpectedCost", "check_budget", "latency_price", "mac_price"]
 
@@ -127,36 +136,48 @@ class ExpectedCost:
 
 def _terms(space: SearchSpace, piece: Callable[[NetworkPiece], float]) -> Iterator[CostTerm]:
     size, stride, first = space.sizes[0], space.strides[0], space.stages[0]
-    grid, before = size // stride, first
-    for stage in space.stages:
-        side, name = size // stage.stride, f"stage{stage.stride}.width"
+    grid, before, last = size // stride, first, {stage.stride: stage for stage in space.stages}
+    before_label = space.labels[0]
+    for label, stage in zip(space.labels, space.stages, strict=True):
+        side, name = size // stage.stride, f"{label}.width"
         if stage is first:
-            stems = [piece(NetworkPiece(STEM, "", 3, w, size, stage.stride)) for w in stage.widths]
+            stems = [_beginning(space, w, piece) for w in stage.widths]
             yield CostTerm((name,), torch.tensor(stems))
         else:
+            factor = stage.stride // before.stride
             ways = [
-                [piece(NetworkPiece(ENTRY, "", a, b, 2 * side)) for b in stage.widths] for a in before.widths
+                [piece(entry_piece(stage.entry, a, b, side, factor)) for b in stage.widths]
+                for a in before.widths
             ]
-            yield CostTerm((f"stage{before.stride}.width", name), torch.tensor(ways))
+            yield CostTerm((f"{before_label}.width", name), torch.tensor(ways))
         prices = [
             [0.0 if op == SKIP else piece(NetworkPiece(OP, op, w, w, side)) for op in (*stage.ops, SKIP)]
             for w in stage.widths
         ]
         for slot in range(stage.slots):
-            yield CostTerm((name, f"stage{stage.stride}.op{slot}"), torch.tensor(prices))
-        if stage.stride >= stride:
+            yield CostTerm((name, f"{label}.op{slot}"), torch.tensor(prices))
+        if stage.stride >= stride and stage is last[stage.stride]:
             neck = [
                 [piece(NetworkPiece(LATERAL, "", w, n, side, grid // side)) for n in space.neck_widths]
                 for w in stage.widths
             ]
             yield CostTerm((name, "neck.width"), torch.tensor(neck))
-        before = stage
+        before, before_label = stage, label
     embed = space.decoder_widths[0]
     heads = [
         [piece(NetworkPiece(HEAD, kind, n, embed, grid)) for n in space.neck_widths]
         for kind in space.neck_kinds
     ]
     yield CostTerm(("neck.kind", "neck.width"), torch.tensor(heads))
+
+
+def _beginning(space: SearchSpace, width: int, piece: Callable[[NetworkPiece], float]) -> float:
+    """Price of what leads to the first stage."""
+    size, first = space.sizes[0], space.stages[0]
+    if not space.inverted:
+        return piece(NetworkPiece(STEM, "", 3, width, size, first.stride))
+    entry = entry_piece(first.entry, STEM_WIDTHS[-1], width, size // first.stride, first.stride // 2)
+    return piece(inverted_stem_piece(size)) + piece(entry)
 
 
 def check_budget(budget: float, cheapest: float, unit: str) -> None:

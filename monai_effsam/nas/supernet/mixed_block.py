@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from monai_effsam.nas.supernet.drawing_lots import ChoiceLot
 from monai_effsam.nas.supernet.slicing import SlicedModule
-from monai_effsam.networks.blocks.operations import SKIP, build_operation
+from monai_effsam.networks.blocks.operations import SKIP
+from monai_effsam.networks.encoders.architecture import TRUNK_KINDS
+from monai_effsam.networks.encoders.searched import stage_block
 
 __all__ = ["BlockGuards", "MixedBlock", "gated"]
 
@@ -46,14 +48,21 @@ class MixedBlock(nn.Module):
         ops: names, `skip` among them.
         width: largest C.
         guards: of the supernet.
+        trunk: one of `TRUNK_KINDS`.
     """
 
-    def __init__(self, ops: Sequence[str], width: int, guards: BlockGuards) -> None:
+    def __init__(
+        self, ops: Sequence[str], width: int, guards: BlockGuards, trunk: str = TRUNK_KINDS[0]
+    ) -> None:
         """Build every candidate at the largest width."""
         super().__init__()
         self.ops, self.guards = tuple(ops), guards
         self.candidates = nn.ModuleDict(
-            {name: SlicedModule(partial(build_operation, name), width) for name in ops if name != SKIP}
+            {
+                name: SlicedModule(partial(stage_block, name=name, trunk=trunk), width)
+                for name in ops
+                if name != SKIP
+            }
         )
 
     def forward(self, x: Tensor, lot: ChoiceLot, gate: Tensor | None = None) -> Tensor:

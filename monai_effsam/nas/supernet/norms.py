@@ -33,27 +33,34 @@ class SearchNorm(nn.BatchNorm2d):
     """BatchNorm2d that in training neither learns a scale nor keeps statistics; in evaluation it uses its buffers.
 
     Candidates that are drawn seldom would have statistics of long ago, and a learned scale would let a candidate's
-    weight in the mixture hide in it. The buffers are filled for one architecture at a time by `recalibrate`.
+    weight in the mixture hide in it. The buffers are filled for one architecture at a time by `recalibrate`. Scale and
+    shift are buffers too, 1 and 0 unless they were inherited; they stay as they are.
 
     Args:
         channels: C.
     """
 
     def __init__(self, channels: int) -> None:
-        """Without scale and shift."""
+        """With a scale of 1 and no shift."""
         super().__init__(channels, affine=False)
+        for name, value in (("weight", torch.ones(channels)), ("bias", torch.zeros(channels))):
+            delattr(self, name)
+            self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); in training by the statistics of the batches of all processes together."""
         if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, None, None, False, 0.0, self.eps)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return F.batch_norm(x, None, None, None, None, True, 0.0, self.eps)
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         count = x.numel() // x.shape[1] * dist.get_world_size()
         mean = _summed(x.sum((0, 2, 3), keepdim=True)) / count
         centred = x - mean
         variance = _summed(centred.square().sum((0, 2, 3), keepdim=True)) / count
-        return centred * (variance + self.eps).rsqrt()
+        scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
+        return centred * scale + self.bias[:, None, None]
 
 
 def _summed(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from monai_effsam.nas.supernet.slicing import SlicedModule
 from monai_effsam.networks.blocks.mbconv import ConvNorm
 from monai_effsam.networks.blocks.operations import SKIP
 from monai_effsam.networks.encoders.architecture import Architecture
+from monai_effsam.networks.encoders.inverted_trunk import STEM_WIDTHS, InvertedStem
 from monai_effsam.networks.encoders.searched import SearchedStem, embedding_head, enlarged, stage_entry
 
 __all__ = ["SearchSupernet"]
@@ -76,18 +77,26 @@ class SearchSupernet(nn.Module):
             }
         )
         first, embed_channels = space.stages[0], space.decoder_widths[0]
-        self.stem = SlicedModule(partial(_last_of_stem, first.stride), max(first.widths))
+        if space.inverted:
+            self.stem = SlicedModule(partial(_last_of_inverted, space.trunk == "inverted_same"))
+        else:
+            self.stem = SlicedModule(partial(_last_of_stem, first.stride), max(first.widths))
         self.entries, self.blocks = nn.ModuleList(), nn.ModuleList()
-        before = first
+        before, reached = (STEM_WIDTHS[-1], 2) if space.inverted else (0, 0)
         for stage in space.stages:
-            if stage is not first:
-                self.entries.append(SlicedModule(stage_entry, max(before.widths), max(stage.widths)))
-            ops, width = (*stage.ops, SKIP), max(stage.widths)
-            self.blocks.append(nn.ModuleList(MixedBlock(ops, width, self.guards) for _ in range(stage.slots)))
-            before = stage
+            width = max(stage.widths)
+            if before:
+                step = stage.stride // reached
+                entry = partial(stage_entry, name=stage.entry, stride=step, trunk=space.trunk)
+                self.entries.append(SlicedModule(entry, before, width))
+            blocks = (
+                MixedBlock((*stage.ops, SKIP), width, self.guards, space.trunk) for _ in range(stage.slots)
+            )
+            self.blocks.append(nn.ModuleList(blocks))
+            before, reached = width, stage.stride
         neck = max(space.neck_widths)
-        used = [stage for stage in space.stages if stage.stride >= space.strides[0]]
-        self.laterals = nn.ModuleList(SlicedModule(ConvNorm, max(stage.widths), neck) for stage in used)
+        used = {s.stride: max(s.widths) for s in space.stages if s.stride >= space.strides[0]}
+        self.laterals = nn.ModuleList(SlicedModule(ConvNorm, width, neck) for width in used.values())
         self.heads = nn.ModuleDict(
             {kind: SlicedModule(partial(_head, kind, embed_channels), neck) for kind in space.neck_kinds}
         )
@@ -118,19 +127,26 @@ class SearchSupernet(nn.Module):
 
     def forward(self, image: Tensor, lots: Mapping[str, ChoiceLot]) -> Tensor:
         """Images (B, 3, H, W) under lots of all relaxed choices -> embedding (B, C, h, w)."""
-        maps: list[Tensor] = []
+        maps: dict[int, Tensor] = {}
         x, width = image, 0
-        for index, stage in enumerate(self.space.stages):
-            name = f"stage{stage.stride}"
+        if self.space.inverted:
+            x, width = self.stem((), image), STEM_WIDTHS[-1]
+        for index, (name, stage) in enumerate(zip(self.space.labels, self.space.stages, strict=True)):
             before = width
             width, gate = gated(stage.widths, lots[f"{name}.width"])
-            x = self.stem((width,), x) if index == 0 else self.entries[index - 1]((before, width), x)
+            entry = self.entry(index)
+            x = self.stem((width,), x) if entry is None else entry((before, width), x)
             x = x if gate is None else x * gate
             for slot, block in enumerate(cast(nn.ModuleList, self.blocks[index])):
                 x = block(x, lots[f"{name}.op{slot}"], gate)
             if stage.stride >= self.space.strides[0]:
-                maps.append(x)
-        return self._embedding(maps, lots)
+                maps[stage.stride] = x
+        return self._embedding(list(maps.values()), lots)
+
+    def entry(self, stage: int) -> SlicedModule | None:
+        """What leads to the stage of that index; to the first of a plain trunk the stem does."""
+        index = stage if self.space.inverted else stage - 1
+        return cast(SlicedModule, self.entries[index]) if index >= 0 else None
 
     def _embedding(self, maps: list[Tensor], lots: Mapping[str, ChoiceLot]) -> Tensor:
         width, gate = gated(self.space.neck_widths, lots["neck.width"])
@@ -156,22 +172,21 @@ class SearchSupernet(nn.Module):
             own = cast(SlicedModule, module).state(dims)
             state.update({f"{prefix}.{name}": tensor for name, tensor in own.items()})
 
-        width = 0
-        for index, (shape, stage) in enumerate(zip(architecture.stages, self.space.stages, strict=True)):
-            if index == 0:
-                add("stem", self.stem, shape.width)
-            else:
-                add(f"stages.{index}.0", self.entries[index - 1], width, shape.width)
-            width, place = shape.width, int(index > 0)
+        width = STEM_WIDTHS[-1] if self.space.inverted else architecture.stages[0].width
+        add("stem", self.stem, *(() if self.space.inverted else (width,)))
+        pairs = zip(architecture.stages, self.space.stages, self.space.labels, strict=True)
+        for index, (shape, stage, label) in enumerate(pairs):
+            if entry := self.entry(index):
+                add(f"stages.{index}.0", entry, width, shape.width)
+            width, place = shape.width, int(entry is not None)
             for slot, block in enumerate(cast(nn.ModuleList, self.blocks[index])):
-                name = (*stage.ops, SKIP)[chosen[f"stage{stage.stride}.op{slot}"]]
+                name = (*stage.ops, SKIP)[chosen[f"{label}.op{slot}"]]
                 if name != SKIP:
                     add(f"stages.{index}.{place}", cast(MixedBlock, block).candidates[name], width)
                     place += 1
-        used = [shape for shape in architecture.stages if shape.stride >= architecture.stride]
         neck = architecture.neck
-        for i, (shape, lateral) in enumerate(zip(used, self.laterals, strict=True)):
-            add(f"neck.lateral.{i}", lateral, shape.width, neck.width)
+        for i, (wide, lateral) in enumerate(zip(architecture.levels.values(), self.laterals, strict=True)):
+            add(f"neck.lateral.{i}", lateral, wide, neck.width)
         add("neck.head", self.heads[neck.kind], neck.width)
         return state
 
@@ -183,6 +198,15 @@ class _LastOfStem(SearchedStem):
 
 def _last_of_stem(stride: int, width: int) -> nn.Module:
     return _LastOfStem(width, stride)
+
+
+class _LastOfInverted(InvertedStem):
+    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(image)[-1]
+
+
+def _last_of_inverted(same: bool) -> nn.Module:
+    return _LastOfInverted(same=same)
 
 
 def _key(name: str) -> str:

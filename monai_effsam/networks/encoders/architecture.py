@@ -16,15 +16,30 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from monai_effsam.errors import SpecError, UnknownNameError
-from monai_effsam.networks.blocks.operations import OPERATIONS, SKIP, WIDTH_STEP
+from monai_effsam.networks.blocks.operations import INVERTED, LEAST_STEP, OPERATIONS, SKIP, WIDTH_STEP
 
-__all__ = ["NECK_KINDS", "SIZE_STEP", "Architecture", "DecoderShape", "NeckShape", "StageShape"]
+__all__ = [
+    "CONV_ENTRY",
+    "NECK_KINDS",
+    "SIZE_STEP",
+    "TRUNK_KINDS",
+    "Architecture",
+    "DecoderShape",
+    "NeckShape",
+    "StageShape",
+]
 
 SIZE_STEP = 32
 """The model size is a multiple of it [px], and no stage has a larger stride."""
 
 NECK_KINDS: tuple[str, ...] = ("separable", "dense")
 """How the neck makes the embedding: depthwise 3x3 and 1x1 convolution, or one 3x3 convolution."""
+
+TRUNK_KINDS: tuple[str, ...] = ("plain", "inverted", "inverted_same")
+"""Stem and entries of stages: 3x3 convolutions; MobileNetV2's, with ReLU6 everywhere; these as TensorFlow pads them."""
+
+CONV_ENTRY = "conv"
+"""What leads to a stage of a plain trunk: a 3x3 convolution of stride 2."""
 
 _FORMAT = 1
 
@@ -33,9 +48,9 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_multiple(what: str, value: Any) -> None:
-    if not _whole(value) or value < WIDTH_STEP or value % WIDTH_STEP:
-        raise SpecError(f"Architecture: {what} is {value}, expected a positive multiple of {WIDTH_STEP}.")
+def _check_multiple(what: str, value: Any, step: int = WIDTH_STEP) -> None:
+    if not _whole(value) or value < step or value % step:
+        raise SpecError(f"Architecture: {what} is {value}, expected a positive multiple of {step}.")
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ class StageShape:
         width: C of its map.
         ops: names of its operations, in order; none leaves only the convolution that leads to it. `skip` is dropped,
             so that equal networks are equal data.
+        entry: what leads to it: `CONV_ENTRY`, or in an inverted trunk the name of an inverted residual.
 
     Raises:
         SpecError: an impossible stride or width.
@@ -56,17 +72,23 @@ class StageShape:
     stride: int
     width: int
     ops: tuple[str, ...] = ()
+    entry: str = CONV_ENTRY
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         if self.stride not in (4, 8, 16, SIZE_STEP):
             raise SpecError(f"Architecture: stride of a stage is {self.stride}, expected 4, 8, 16 or 32.")
-        _check_multiple(f"width of the stage at stride {self.stride}", self.width)
+        where = f"width of the stage at stride {self.stride}"
+        _check_multiple(where, self.width, LEAST_STEP)
+        if self.entry != CONV_ENTRY and self.entry not in INVERTED:
+            kind = f"Architecture: stage at stride {self.stride}: entry"
+            raise UnknownNameError(kind, str(self.entry), (CONV_ENTRY, *INVERTED))
         known = [name for name, operation in OPERATIONS.items() if not operation.reference]
         for name in self.ops:
             if name not in known:
                 kind = f"Architecture: stage at stride {self.stride}: operation"
                 raise UnknownNameError(kind, str(name), known)
+            _check_multiple(f"{where}, for {name},", self.width, OPERATIONS[name].step)
         object.__setattr__(self, "ops", tuple(name for name in self.ops if name != SKIP))
 
 
@@ -123,13 +145,16 @@ class Architecture:
     """A searched encoder and its decoder's shape; equal data have one `id`, on any machine.
 
     Args:
-        stages: fine to coarse, each of twice the stride of the one before, the first at 4 or 8.
+        stages: fine to coarse, each of twice the stride of the one before, the first at 4 or 8. In an inverted trunk
+            the first is at 4, and one may have the stride of the one before and another width.
         stride: image pixels a step of the embedding, that of some stage.
         size: model size that it is meant for [px].
         neck: from stages to embedding.
         decoder: that it asks for.
+        trunk: one of `TRUNK_KINDS`.
 
     Raises:
+        UnknownNameError: no such kind of trunk.
         SpecError: parts that do not fit.
 
     Example:
@@ -146,14 +171,26 @@ class Architecture:
     size: int = 256
     neck: NeckShape = NeckShape()
     decoder: DecoderShape = DecoderShape()
+    trunk: str = TRUNK_KINDS[0]
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        if self.trunk not in TRUNK_KINDS:
+            raise UnknownNameError("Architecture: trunk", str(self.trunk), TRUNK_KINDS)
         strides = [stage.stride for stage in self.stages]
-        if not strides or strides[0] > 8 or any(b != 2 * a for a, b in pairwise(strides)):
+        firsts, steps, wanted = {4, 8}, {2}, "4 or 8 and twice"
+        if self.inverted:
+            firsts, steps, wanted = {4}, {1, 2}, "4 and as much or twice"
+        if not strides or strides[0] not in firsts or any(b // a not in steps for a, b in pairwise(strides)):
             raise SpecError(
-                f"Architecture: strides of the stages are {strides}, expected 4 or 8 and twice as much each time."
+                f"Architecture: strides of the stages are {strides}, expected {wanted} as much each time."
             )
+        for stage in self.stages:
+            if (stage.entry != CONV_ENTRY) != self.inverted:
+                raise SpecError(
+                    f"Architecture: entry of the stage at stride {stage.stride} is {stage.entry}, expected "
+                    f"{'an inverted residual' if self.inverted else CONV_ENTRY} in a trunk of the kind {self.trunk}."
+                )
         if self.stride not in strides:
             raise SpecError(
                 f"Architecture: stride is {self.stride}, expected that of a stage, one of {strides}."
@@ -162,6 +199,16 @@ class Architecture:
             raise SpecError(
                 f"Architecture: size is {self.size}, expected a positive multiple of {SIZE_STEP}."
             )
+
+    @property
+    def inverted(self) -> bool:
+        """Whether stem and entries are those of a MobileNetV2."""
+        return self.trunk != TRUNK_KINDS[0]
+
+    @property
+    def levels(self) -> dict[int, int]:
+        """Strides of the maps that the neck sums, fine to coarse, and their widths."""
+        return {stage.stride: stage.width for stage in self.stages if stage.stride >= self.stride}
 
     @property
     def grid(self) -> int:
@@ -177,6 +224,10 @@ class Architecture:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the inverse of `from_json`."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.inverted:  # as before there were others, so that their ids stay
+            del plain["trunk"]
+            for stage in plain["stages"]:
+                del stage["entry"]
         return {"format": _FORMAT, **plain}
 
     @classmethod

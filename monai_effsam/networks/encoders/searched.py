@@ -14,13 +14,22 @@ from monai_effsam.errors import SpecError
 from monai_effsam.networks.blocks.mbconv import ConvNorm
 from monai_effsam.networks.blocks.modality_experts import ModalityExperts
 from monai_effsam.networks.blocks.operations import build_operation
-from monai_effsam.networks.encoders.architecture import SIZE_STEP, Architecture
+from monai_effsam.networks.encoders.architecture import CONV_ENTRY, SIZE_STEP, TRUNK_KINDS, Architecture
 from monai_effsam.networks.encoders.contract import Encoded, ImageEncoder, register_encoder
+from monai_effsam.networks.encoders.inverted_trunk import InvertedStem, clipped, inverted_entry
 from monai_effsam.networks.encoders.timm_encoder import fold_batch_norm
 from monai_effsam.networks.layers.layer_norm_2d import LayerNorm2d
 from monai_effsam.networks.layers.still_norms import hold_norms
 
-__all__ = ["FusingNeck", "SearchedEncoder", "SearchedStem", "embedding_head", "enlarged", "stage_entry"]
+__all__ = [
+    "FusingNeck",
+    "SearchedEncoder",
+    "SearchedStem",
+    "embedding_head",
+    "enlarged",
+    "stage_block",
+    "stage_entry",
+]
 
 
 class SearchedStem(nn.ModuleList):
@@ -47,9 +56,27 @@ class SearchedStem(nn.ModuleList):
         return maps
 
 
-def stage_entry(inputs: int, outputs: int) -> nn.Sequential:
-    """What leads to a stage: 3x3 convolution of stride 2, batch norm, ReLU; (B, C, H, W) -> (B, C', H / 2, W / 2)."""
-    return nn.Sequential(ConvNorm(inputs, outputs, 3, 2), nn.ReLU())
+def stage_entry(
+    inputs: int, outputs: int, *, name: str = CONV_ENTRY, stride: int = 2, trunk: str = TRUNK_KINDS[0]
+) -> nn.Sequential:
+    """What leads to a stage; (B, C, H, W) -> (B, C', H / stride, W / stride).
+
+    Args:
+        inputs: C.
+        outputs: C'.
+        name: 3x3 convolution of stride 2, batch norm and ReLU, or an inverted residual.
+        stride: of the latter, 1 or 2.
+        trunk: one of `TRUNK_KINDS`.
+    """
+    if name == CONV_ENTRY:
+        return nn.Sequential(ConvNorm(inputs, outputs, 3, 2), nn.ReLU())
+    return inverted_entry(inputs, outputs, name=name, stride=stride, same=trunk == "inverted_same")
+
+
+def stage_block(channels: int, *, name: str, trunk: str = TRUNK_KINDS[0]) -> nn.Module:
+    """An operation as a kind of trunk has it, (B, C, H, W) -> (B, C, H, W); errors as of `build_operation`."""
+    block = build_operation(name, channels)
+    return block if trunk == TRUNK_KINDS[0] else clipped(block)
 
 
 def embedding_head(width: int, channels: int, kind: str) -> nn.Sequential:
@@ -115,6 +142,9 @@ class SearchedEncoder(ImageEncoder):
         train_norms: let BatchNorm follow the batches in training; False holds its statistics.
         fold: fold every BatchNorm into its convolution (`fold_batch_norm`), for weights that were folded.
 
+    Attributes:
+        inherited: what stem and stages took from a pretrained trunk, for cards; None for nothing.
+
     Raises:
         SpecError: an architecture that cannot be built, or skips at other strides.
         UnknownNameError: an operation that does not exist.
@@ -137,22 +167,30 @@ class SearchedEncoder(ImageEncoder):
         if not isinstance(architecture, Architecture):
             architecture = Architecture.from_json(architecture)
         self.architecture, self.train_norms = architecture, train_norms
+        self.inherited: dict[str, Any] | None = None
         self.stride, self.embed_channels = architecture.stride, architecture.decoder.width
         shapes = architecture.stages
-        self.stem = SearchedStem(shapes[0].width, shapes[0].stride)
+        kind = architecture.trunk
+        self.stem: InvertedStem | SearchedStem = (
+            InvertedStem(same=kind == "inverted_same")
+            if architecture.inverted
+            else SearchedStem(shapes[0].width, shapes[0].stride)
+        )
         self.stages = nn.ModuleList()
-        width = shapes[0].width
+        width, stride = self.stem.channels[-1], 2 ** len(self.stem.channels)
         for i, shape in enumerate(shapes):
-            entry = [stage_entry(width, shape.width)] if i else []
-            self.stages.append(
-                nn.Sequential(*entry, *(build_operation(name, shape.width) for name in shape.ops))
-            )
-            width = shape.width
+            layers: list[nn.Module] = []
+            if i or architecture.inverted:
+                step = shape.stride // stride
+                layers.append(stage_entry(width, shape.width, name=shape.entry, stride=step, trunk=kind))
+            layers += [stage_block(shape.width, name=name, trunk=kind) for name in shape.ops]
+            self.stages.append(nn.Sequential(*layers))
+            width, stride = shape.width, shape.stride
         channels = {2 ** (i + 1): c for i, c in enumerate(self.stem.channels)}
         channels |= {shape.stride: shape.width for shape in shapes}
         self.skip_strides = _checked(skips, channels, self.stride)
         self.skip_channels = tuple(channels[s] for s in self.skip_strides)
-        self.levels = tuple(shape.stride for shape in shapes if shape.stride >= self.stride)
+        self.levels = tuple(architecture.levels)
         self.neck = FusingNeck(
             [channels[s] for s in self.levels],
             architecture.neck.width,
@@ -172,6 +210,12 @@ class SearchedEncoder(ImageEncoder):
         if not self.train_norms:
             hold_norms(self)
         return self
+
+    def pretrained_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of stem and stages if they took some from a pretrained trunk, which a training treats gently."""
+        if self.inherited:
+            yield from self.stem.parameters()
+            yield from self.stages.parameters()
 
     def controller_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the experts."""

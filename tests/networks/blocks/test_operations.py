@@ -115,8 +115,10 @@ def test_only_attention_is_for_reference():
 def test_unknown_names_and_widths_are_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'dwsep_k"):
         build_operation("dwsep_k2", 32)
-    with pytest.raises(SpecError, match="channels are 24, expected a positive multiple of 16"):
-        build_operation("dwsep_k3", 24)
+    with pytest.raises(SpecError, match="'grouped_k3': channels are 24, expected a positive multiple of 16"):
+        build_operation("grouped_k3", 24)
+    with pytest.raises(SpecError, match="'dwsep_k3': channels are 20, expected a positive multiple of 8"):
+        build_operation("dwsep_k3", 20)
 
 
 def test_a_name_is_registered_once():

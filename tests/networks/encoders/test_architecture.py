@@ -66,6 +66,27 @@ def test_skips_are_left_out():
             changed(stages=[{"stride": 4, "width": "16"}]),
             "width of the stage at stride 4 is 16, expected a p",
         ),
+        (changed(trunk="inverted"), r"entry of the stage at stride 4 is conv, expected an inverted residual"),
+        (
+            changed(stages=[{"stride": 4, "width": 16, "entry": "mbconv_k3_e6"}], stride=4),
+            "entry of the stage at stride 4 is mbconv_k3_e6, expected conv in a trunk of the kind plain",
+        ),
+        (
+            changed(stages=[{"stride": 8, "width": 16, "entry": "mbconv_k3_e6"}], stride=8, trunk="inverted"),
+            r"strides of the stages are \[8\], expected 4 and as much or twice as much",
+        ),
+        (
+            changed(stages=[{"stride": 8, "width": 16}, {"stride": 8, "width": 32}]),
+            r"strides of the stages are \[8, 8\], expected 4 or 8 and twice",
+        ),
+        (
+            changed(stages=[{"stride": 4, "width": 20}]),
+            "width of the stage at stride 4 is 20, expected a positive multiple of 8",
+        ),
+        (
+            changed(stages=[{"stride": 4, "width": 24, "ops": ["dwsep_k3", "grouped_k3"]}]),
+            "for grouped_k3, is 24, expected a positive multiple of 16",
+        ),
         ([], "is a list, expected an object of JSON"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
@@ -80,6 +101,49 @@ def test_unknown_and_reference_operations_are_refused(op):
     stages = [{"stride": 8, "width": 16, "ops": [op]}]
     with pytest.raises(UnknownNameError, match=f"stage at stride 8: operation '{op}' is unknown"):
         Architecture.from_json(changed(stages=stages, stride=8))
+
+
+def test_unknown_trunks_and_entries_are_refused():
+    with pytest.raises(UnknownNameError, match="trunk 'inverse' is unknown"):
+        Architecture.from_json(changed(trunk="inverse"))
+    stages = [{"stride": 8, "width": 16, "entry": "dwsep_k3"}]
+    with pytest.raises(UnknownNameError, match="stage at stride 8: entry 'dwsep_k3' is unknown"):
+        Architecture.from_json(changed(stages=stages, stride=8))
+
+
+INVERTED = Architecture(
+    (
+        StageShape(4, 24, ("mbconv_k3_e2",), "mbconv_k3_e2"),
+        StageShape(8, 40, (), "mbconv_k5_e2"),
+        StageShape(16, 48, (), "mbconv_k3_e2"),
+        StageShape(16, 56, ("dwsep_k3",), "mbconv_k3_e2"),
+    ),
+    stride=8,
+    size=64,
+    trunk="inverted",
+)
+
+
+def test_inverted_trunks_come_back_from_json_and_have_no_plain_ones_id():
+    values = json.loads(json.dumps(INVERTED.to_json()))
+    assert Architecture.from_json(values) == INVERTED
+    assert dataclasses.replace(INVERTED, trunk="inverted_same").id != INVERTED.id
+    assert {"trunk", "entry"}.isdisjoint({*SMALL.to_json(), *SMALL.to_json()["stages"][0]})
+    assert INVERTED.levels == {8: 40, 16: 56}
+
+
+@pytest.mark.parametrize("trunk", ["inverted", "inverted_same"])
+def test_inverted_trunks_serve_both_models(trunk):
+    one = dataclasses.replace(INVERTED, trunk=trunk)
+    image, boxes = torch.zeros(1, 3, 64, 96), torch.tensor([[[3.0, 4.0, 20.0, 30.0]]])
+    with torch.no_grad():
+        net = PromptableSam(**one.promptable()).eval()
+        assert net(image, boxes=boxes).mask_logits.shape == (1, 1, 1, 32, 48)
+        encoder = SearchedEncoder(architecture=one, skips=(4, 2)).eval()
+        found = encoder(image, None)
+    assert [x.shape for x in found.skips] == [(1, 24, 16, 24), (1, 16, 32, 48)]
+    acts = {type(m) for stage in encoder.stages for m in stage.modules() if "ReLU" in type(m).__name__}
+    assert acts == {torch.nn.ReLU6}
 
 
 def test_unknown_neck_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from monai_effsam.networks.blocks.operations.attention import AttentionOperation
 from monai_effsam.networks.blocks.operations.contract import (
+    LEAST_STEP,
     OPERATIONS,
     SKIP,
     WIDTH_STEP,
@@ -15,15 +16,18 @@ from monai_effsam.networks.blocks.operations.contract import (
     find_operation,
     register_operation,
 )
-from monai_effsam.networks.blocks.operations.convolutions import ResidualOperation
+from monai_effsam.networks.blocks.operations.convolutions import INVERTED, InvertedShape, ResidualOperation
 from monai_effsam.networks.blocks.operations.mixing import LinearAttention, MsaConvOperation, PoolMixer
 
 __all__ = [
+    "INVERTED",
+    "LEAST_STEP",
     "OPERATIONS",
     "SKIP",
     "WIDTH_STEP",
     "AttentionOperation",
     "ComputeCost",
+    "InvertedShape",
     "LinearAttention",
     "MsaConvOperation",
     "Operation",

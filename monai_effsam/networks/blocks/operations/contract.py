@@ -12,6 +12,7 @@ from torch import nn
 from monai_effsam.errors import SpecError, UnknownNameError
 
 __all__ = [
+    "LEAST_STEP",
     "OPERATIONS",
     "SKIP",
     "WIDTH_STEP",
@@ -25,6 +26,9 @@ __all__ = [
 
 WIDTH_STEP = 16
 """Every width is a multiple of it: groups and heads have that many channels, as a register of AVX-512 has numbers."""
+
+LEAST_STEP = 8
+"""Widths of stages whose operations have neither groups nor heads may be multiples of this, as those of MobileNets."""
 
 SKIP = "skip"
 """The operation that hands on its input; a network leaves it out."""
@@ -48,19 +52,21 @@ class ComputeCost(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """One candidate for a block: (B, C, H, W) -> (B, C, H, W), C a multiple of `WIDTH_STEP`.
+    """One candidate for a block: (B, C, H, W) -> (B, C, H, W), C a multiple of `step`.
 
     Args:
         name: in tables and files.
         build: C -> module.
         cost: (C, H, W) -> its closed form.
         reference: only timed beside the others; no search space may choose it.
+        step: of C.
     """
 
     name: str
     build: Callable[[int], nn.Module]
     cost: Callable[[int, int, int], ComputeCost]
     reference: bool = False
+    step: int = WIDTH_STEP
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -99,12 +105,13 @@ def build_operation(name: str, channels: int) -> nn.Module:
 
     Raises:
         UnknownNameError: no operation has the name.
-        SpecError: C is no multiple of `WIDTH_STEP`.
+        SpecError: C is no multiple of the operation's step.
     """
     operation = find_operation(name)
-    if channels < WIDTH_STEP or channels % WIDTH_STEP:
+    step = operation.step
+    if channels < step or channels % step:
         raise SpecError(
-            f"operation '{name}': channels are {channels}, expected a positive multiple of {WIDTH_STEP}. Choose one."
+            f"operation '{name}': channels are {channels}, expected a positive multiple of {step}. Choose one."
         )
     return operation.build(channels)
 

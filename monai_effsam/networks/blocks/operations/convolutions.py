@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
 from monai_effsam.networks.blocks.mbconv import ConvNorm
 from monai_effsam.networks.blocks.operations.contract import (
+    LEAST_STEP,
     SKIP,
     WIDTH_STEP,
     ComputeCost,
@@ -18,7 +19,25 @@ from monai_effsam.networks.blocks.operations.contract import (
     register_operation,
 )
 
-__all__ = ["ResidualOperation", "dilated_conv_norm"]
+__all__ = ["INVERTED", "InvertedShape", "ResidualOperation", "dilated_conv_norm"]
+
+
+class InvertedShape(NamedTuple):
+    """What an inverted residual's name tells.
+
+    Attributes:
+        kernel: side of its depthwise convolution.
+        expand: hidden width over that of its input.
+    """
+
+    kernel: int
+    expand: int
+
+
+INVERTED: dict[str, InvertedShape] = {
+    f"mbconv_k{k}_e{e}": InvertedShape(k, e) for k in (3, 5, 7) for e in (2, 4, 6)
+}
+"""Name -> shape of the inverted residuals ("MobileNetV2", Sandler et al., arXiv 1801.04381)."""
 
 
 class ResidualOperation(nn.Module):
@@ -104,10 +123,15 @@ def _identity(channels: int) -> nn.Module:
     return nn.Identity()
 
 
-register_operation(Operation(SKIP, _identity, _no_cost))
+register_operation(Operation(SKIP, _identity, _no_cost, step=LEAST_STEP))
 for _k in (3, 5, 7):
     register_operation(
-        Operation(f"dwsep_k{_k}", partial(_separable, kernel=_k), partial(_separable_cost, kernel=_k))
+        Operation(
+            f"dwsep_k{_k}",
+            partial(_separable, kernel=_k),
+            partial(_separable_cost, kernel=_k),
+            step=LEAST_STEP,
+        )
     )
 for _k in (3, 5):
     register_operation(
@@ -115,19 +139,22 @@ for _k in (3, 5):
             f"dilated_k{_k}_d2",
             partial(_separable, kernel=_k, dilation=2),
             partial(_separable_cost, kernel=_k),
+            step=LEAST_STEP,
         )
     )
-for _k in (3, 5, 7):
-    for _e in (2, 4):
-        register_operation(
-            Operation(
-                f"mbconv_k{_k}_e{_e}",
-                partial(_inverted, kernel=_k, expand=_e),
-                partial(_inverted_cost, kernel=_k, expand=_e),
-            )
+for _name, (_k, _e) in INVERTED.items():
+    register_operation(
+        Operation(
+            _name,
+            partial(_inverted, kernel=_k, expand=_e),
+            partial(_inverted_cost, kernel=_k, expand=_e),
+            step=LEAST_STEP,
         )
+    )
 for _e in (1, 2, 4):
     register_operation(
-        Operation(f"fused_k3_e{_e}", partial(_fused, expand=_e), partial(_fused_cost, expand=_e))
+        Operation(
+            f"fused_k3_e{_e}", partial(_fused, expand=_e), partial(_fused_cost, expand=_e), step=LEAST_STEP
+        )
     )
 register_operation(Operation("grouped_k3", _grouped, _grouped_cost))
