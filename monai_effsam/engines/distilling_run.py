@@ -138,8 +138,8 @@ class Distillation:
         """Leave the recipe in the run folder, and nothing of another one."""
         file = self.out / "recipe.json"
         content = json.dumps(asdict(self.recipe), indent=1) + "\n"
-        if self.resume and file.is_file() and file.read_text(encoding="utf-8") != content:
-            theirs, ours = json.loads(file.read_text(encoding="utf-8")), json.loads(content)
+        theirs = json.loads(file.read_text(encoding="utf-8")) if self.resume and file.is_file() else None
+        if theirs is not None and theirs != (ours := json.loads(content)):
             other = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
             raise UsageError(
                 f"{file}: is another recipe (other {', '.join(other)}), expected that of the run to continue. "

@@ -136,6 +136,11 @@ def test_the_same_options_give_the_same_student(run, tmp_path):
 
 def test_another_recipe_does_not_resume_and_anew_forgets_the_old_one(run):
     run.run()
+    file = run.out / "recipe.json"
+    file.write_text(json.dumps(json.loads(file.read_text())))  # the same recipe, written by another hand
+    Distillation(
+        run.recipe, run.network, run.options, STUDENT, run.teacher, run.pictures, None, run.out, resume=True
+    ).run()
     changed = Distillation(
         replace(run.recipe, views=2),
         run.network,
