@@ -148,8 +148,6 @@ def test_the_folder_is_complete(root):
 
 def test_the_router_that_ships_is_small_and_both_its_forms_agree(root):
     folder = root / "bundles" / "tic_classifier"
-    if not (folder / "models" / "model.pt").is_file():
-        pytest.skip("no router ships yet")
     pytest.importorskip("onnxruntime")
     model = load_classifier(folder)
     assert count_parameters(model.network) == model.card["parameters"] <= 1_500_000

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from monai_effsam.data.routing.clones import RoutingSource
-from monai_effsam.data.routing.training_sources.series import (
+from monai_effsam.data.routing.series import (
     ALONE,
     NOT_STATED,
     OLDER,

@@ -17,19 +17,21 @@ ALONE = "()"
 """One group: the paths do not tell patients apart, so nothing of the source is held out."""
 
 
-def flex(project: str) -> str:
+def flex(project: str, names: str = "[^/]+") -> str:
     """Paths in a repository of the newer series.
 
     Args:
         project: folder inside.
+        names: pattern of the files, without their ending.
     """
-    return rf"projects/TensorFlowFlexUNet/{project}/mini_test/images/[^/]+\.(png|jpg)"
+    return rf"projects/TensorFlowFlexUNet/{project}/mini_test/images/{names}\.(png|jpg)"
 
 
-def slightly(project: str) -> str:
+def slightly(project: str, names: str = "[^/]+") -> str:
     """Paths in a repository of the older series.
 
     Args:
         project: folder inside.
+        names: pattern of the files, without their ending.
     """
-    return rf"projects/TensorflowSlightlyFlexibleUNet/{project}/mini_test/images/[^/]+\.(png|jpg)"
+    return rf"projects/TensorflowSlightlyFlexibleUNet/{project}/mini_test/images/{names}\.(png|jpg)"
